@@ -1,0 +1,48 @@
+"""Every error a user can cause, as one paragraph: what is wrong, what was given, what to do.
+
+The command line prints the message and exits with code 2; it never shows a traceback for these.
+Each class also inherits the standard-library error it stands in for, so `except ValueError` keeps working.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CalibratedSDError(Exception):
+    """Base class of all errors that a user can cause and fix."""
+
+
+class ConfigError(CalibratedSDError, ValueError):
+    """A setting, or a combination of settings, that cannot mean anything sensible."""
+
+
+class ContextError(CalibratedSDError, ValueError):
+    """A teacher context that cannot be built (unknown level, a question longer than the model's window, …)."""
+
+
+class DataError(CalibratedSDError, ValueError):
+    """A data set or record file that is missing, truncated, empty or lacks a column."""
+
+
+class OutputError(CalibratedSDError, OSError):
+    """An output place that exists already, or cannot be written."""
+
+
+class CompatError(CalibratedSDError, RuntimeError):
+    """An installed library whose interface is not the one this package was tested with."""
+
+
+def unknown_name(kind: str, given: object, choices: Iterable[str]) -> ConfigError:
+    """The error for a misspelt name: lists the choices and suggests the nearest one.
+
+    Args:
+        kind: what the name stands for, e.g. ``"calibration_method"``.
+        given: what the user wrote.
+        choices: all names that exist.
+    """
+    names = sorted(choices)
+    near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"Unknown {kind} {given!r}.{hint} Choose one of: {', '.join(names)}.")
