@@ -1,0 +1,65 @@
+"""Methods that keep a student's uncertainty alive while it imitates a teacher who has none.
+
+One file per method, one entry in `CALIBRATORS`, one page in `docs/reference/calibrators`. Every method has one dial,
+the strength, for which 0 means off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from calibrated_sd.calibrators.anchor import Anchor
+from calibrated_sd.calibrators.base import Calibrator, Penalty, Target, Views, Weight
+from calibrated_sd.calibrators.diagnostics import diagnostics, ratios
+from calibrated_sd.calibrators.floor import Floor
+from calibrated_sd.calibrators.mix_to_floor import MixToFloor
+from calibrated_sd.calibrators.mixture import Mixture, mix_levels
+from calibrated_sd.calibrators.projection import Projection
+from calibrated_sd.calibrators.schedule import StrengthSchedule, build_schedule
+from calibrated_sd.errors import unknown_name
+
+CALIBRATORS: dict[str, type[Calibrator]] = {cls.name: cls for cls in (Projection, Floor, Mixture, MixToFloor, Anchor)}
+"""All methods by the name that `calibration_method` takes."""
+
+
+def build_calibrator(name: str, kwargs: Mapping[str, Any] | None = None) -> Calibrator:
+    """The method of that name with these settings.
+
+    Args:
+        name: a key of `CALIBRATORS`.
+        kwargs: the method's own fields (`calibration_kwargs`); None or empty for the defaults.
+
+    Raises:
+        ConfigError: no such method, no such setting (each suggests the nearest), or a value that makes no sense.
+    """
+    if name not in CALIBRATORS:
+        raise unknown_name("calibration_method", name, CALIBRATORS)
+    cls = CALIBRATORS[name]
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in kwargs or {}:
+        if key not in fields:
+            raise unknown_name(f"setting of {name!r} in `calibration_kwargs`", key, fields)
+    return cls(**dict(kwargs or {}))
+
+
+__all__ = [
+    "CALIBRATORS",
+    "Anchor",
+    "Calibrator",
+    "Floor",
+    "MixToFloor",
+    "Mixture",
+    "Penalty",
+    "Projection",
+    "StrengthSchedule",
+    "Target",
+    "Views",
+    "Weight",
+    "build_calibrator",
+    "build_schedule",
+    "diagnostics",
+    "mix_levels",
+    "ratios",
+]
