@@ -1,0 +1,82 @@
+"""What to do with an output folder that is not empty, the same for every command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from calibrated_sd.errors import OutputError, unknown_name
+
+MANIFEST = "manifest.json"
+"""The file that marks an output folder as ours. Only such folders may be overwritten."""
+IF_EXISTS = ("raise", "resume", "overwrite")
+"""What to do with an output folder that is not empty."""
+
+
+def prepare_output(
+    folder: str | os.PathLike[str], if_exists: Literal["raise", "resume", "overwrite"] = "raise"
+) -> Path:
+    """Make an output folder ready, following the policy for one that is not empty.
+
+    Args:
+        folder: where a command will write.
+        if_exists: ``"raise"`` refuses a folder that holds anything; ``"resume"`` keeps what is there; ``"overwrite"``
+            empties it. The last two want a ``manifest.json`` written by this package, so that nobody else's files
+            are continued or deleted by accident.
+
+    Raises:
+        OutputError: the folder is not empty, is not ours, is a file, or cannot be written. Nothing has been changed.
+        ConfigError: ``if_exists`` is not one of the three words.
+    """
+    if if_exists not in IF_EXISTS:
+        raise unknown_name("if_exists", if_exists, IF_EXISTS)
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"The output {folder} is a file. Give a folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        contents = sorted(folder.iterdir())
+    except OSError as error:
+        raise OutputError(f"The output folder {folder} cannot be used ({error}). Give another folder.") from error
+    if not contents:
+        return folder
+    if if_exists == "raise":
+        raise OutputError(
+            f"The output folder {folder} is not empty ({len(contents)} entries, e.g. {contents[0].name}). Nothing was "
+            "changed. Give an empty folder, or add --if-exists resume (continue) or --if-exists overwrite (start anew)."
+        )
+    if not _is_ours(folder):
+        raise OutputError(
+            f"The output folder {folder} is not empty and has no {MANIFEST} written by this package, so it will not be "
+            f"used with --if-exists {if_exists}. Nothing was changed. Give an empty folder."
+        )
+    if if_exists == "overwrite":
+        _empty(folder, contents)
+    return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    # A version-controlled folder is never ours to empty, whatever it holds.
+    return (
+        isinstance(manifest, dict)
+        and isinstance(manifest.get("kind"), str)
+        and isinstance(manifest.get("schema_version"), int)
+        and not (folder / ".git").exists()
+    )
+
+
+def _empty(folder: Path, contents: Iterable[Path]) -> None:
+    # The manifest goes last: an interrupted deletion leaves a folder that is still recognised as ours.
+    for entry in sorted(contents, key=lambda entry: entry.name == MANIFEST):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
