@@ -1,0 +1,23 @@
+"""What the teacher sees: the ladder of contexts from nothing (c = ∅) to a full solution (c = s).
+
+Pure functions on text. They know nothing of models, tokenizers' classes or trainers; the trainers' context builder and
+the evaluation's ladder call the same ones, so that both measure the same contexts.
+"""
+
+from calibrated_sd.contexts.levels import CONTEXTS, Context, Sources, parse_levels
+from calibrated_sd.contexts.rendering import default_template, fill, render_reprompt
+from calibrated_sd.contexts.strip import strip_thinking
+from calibrated_sd.contexts.truncation import Fitted, fit_demonstration
+
+__all__ = [
+    "CONTEXTS",
+    "Context",
+    "Fitted",
+    "Sources",
+    "default_template",
+    "fill",
+    "fit_demonstration",
+    "parse_levels",
+    "render_reprompt",
+    "strip_thinking",
+]

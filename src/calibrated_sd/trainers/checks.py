@@ -1,0 +1,108 @@
+"""Checks of model and data when a trainer is made: what TRL would let fail late, or not at all."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from transformers import AutoProcessor
+
+from calibrated_sd.errors import ConfigError, ContextError, DataError
+from calibrated_sd.trainers._trl import get_config_model_id
+from calibrated_sd.trainers.config import ContextPlan
+
+LONGEST_CHECKED = 16
+"""How many of the longest prompts (by characters) are tokenised to see whether they fit."""
+
+
+def check_data(args: Any, dataset: Any, plan: ContextPlan | None) -> None:
+    """Check that the training set can fill a generation batch and has the columns that are needed.
+
+    Raises:
+        DataError: it is streamed, empty, smaller than a generation batch (TRL then trains 0 steps without a word), or
+            lacks `prompt`, or `solution` where a context level reads it.
+    """
+    if dataset is None:
+        return  # TRL's own message is clear
+    columns = list(getattr(dataset, "column_names", None) or [])
+    if not hasattr(dataset, "__len__"):
+        raise DataError(
+            "train_dataset is streamed (it has no length). SDPO repeats each prompt num_generations times, which needs "
+            "random access: load it as a datasets.Dataset."
+        )
+    if len(dataset) == 0:
+        raise DataError("train_dataset is empty. Give it at least one row with a `prompt`.")
+    wanted = ["prompt", *(["solution"] if plan is not None and plan.needs_solution else [])]
+    for column in wanted:
+        if columns and column not in columns:
+            why = (
+                f"The context levels {', '.join(plan.levels)} read it; rename the column that holds the reference "
+                "solution, or choose the level 'rollout'."
+                if column == "solution" and plan is not None
+                else "Rename the column that holds the question."
+            )
+            raise DataError(f"train_dataset has no column {column!r}; its columns are {', '.join(columns)}. {why}")
+    needed = args.generation_batch_size // args.num_generations
+    if len(dataset) < needed:
+        raise DataError(
+            f"train_dataset has {len(dataset)} rows, but one generation batch takes {needed} different prompts "
+            f"(generation_batch_size {args.generation_batch_size} / num_generations {args.num_generations}); TRL would "
+            "train 0 steps. Use more prompts, more num_generations, or a smaller per_device_train_batch_size or "
+            "steps_per_generation."
+        )
+
+
+def load_processing_class(model: Any, args: Any) -> Any:
+    """Load the tokenizer or processor of `model`, as TRL does.
+
+    Raises:
+        ConfigError: there is none where the model is.
+    """
+    where = model if isinstance(model, str) else get_config_model_id(model.config)
+    revision = (args.model_init_kwargs or {}).get("revision") if isinstance(model, str) else None
+    try:
+        return AutoProcessor.from_pretrained(
+            where,
+            revision=revision,
+            truncation_side="left",
+            padding_side="left",
+            trust_remote_code=args.trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"No tokenizer could be loaded for the model {where!r}: {reason} Save one beside the model with "
+            "tokenizer.save_pretrained(path), or pass processing_class."
+        ) from error
+
+
+def context_window(model: Any) -> int | None:
+    """The number of positions the model has, or None if its config does not say."""
+    config = model.config.get_text_config()
+    window = getattr(config, "max_position_embeddings", None)
+    return window if isinstance(window, int) and window > 0 else None
+
+
+def check_prompt_lengths(trainer: Any) -> None:
+    """Tokenise the longest prompts and see whether they fit.
+
+    Raises:
+        ContextError: a prompt and its completion take more positions than the model has.
+    """
+    window = context_window(trainer.model)
+    prompts = sorted(trainer.train_dataset["prompt"], key=lambda prompt: len(str(prompt)))[-LONGEST_CHECKED:]
+    longest = max(len(ids) for ids in trainer._tokenize_prompts_untruncated(prompts))
+    kept = longest if trainer.max_prompt_length is None else min(longest, trainer.max_prompt_length)
+    room = None if window is None else window - (trainer.max_completion_length or 0)
+    if room is not None and kept > room:
+        raise ContextError(
+            f"The longest prompt takes {kept} tokens and its completion up to {trainer.max_completion_length}, but the "
+            f"model has {window} positions. Lower max_completion_length, or drop prompts of more than {room} tokens."
+        )
+    if longest > kept:
+        warnings.warn(
+            f"The longest prompt takes {longest} tokens and max_prompt_length is {kept}: TRL cuts such prompts from "
+            "the left, which removes the chat header and the beginning of the question. Raise max_prompt_length, or "
+            "drop them.",
+            stacklevel=2,
+        )

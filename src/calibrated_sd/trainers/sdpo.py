@@ -1,0 +1,112 @@
+"""SDPO that keeps its uncertainty: the trainer and its config, to be swapped for TRL's by changing one import."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from calibrated_sd.trainers._trl import SDPOConfig, SDPOTrainer
+from calibrated_sd.trainers.checks import check_data, load_processing_class
+from calibrated_sd.trainers.config import CalibrationFields, check_calibration
+from calibrated_sd.trainers.mixin import CalibrationMixin
+
+
+@dataclass
+class CalibratedSDPOConfig(CalibrationFields, SDPOConfig):
+    __doc__ = f"""
+    Configuration of the [`CalibratedSDPOTrainer`]: every field of TRL's `SDPOConfig`, and those below.
+    {CalibrationFields.__doc__}"""
+
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+        *SDPOConfig._VALID_DICT_FIELDS,
+        "generation_kwargs",
+        "chat_template_kwargs",
+        "calibration_kwargs",
+        "context_levels",
+    ]
+
+    # TRL types these as mappings only, so that a JSON object on the command line is refused.
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata=dict(SDPOConfig.__dataclass_fields__["model_init_kwargs"].metadata)
+    )
+    generation_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata=dict(SDPOConfig.__dataclass_fields__["generation_kwargs"].metadata)
+    )
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata=dict(SDPOConfig.__dataclass_fields__["chat_template_kwargs"].metadata)
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_calibration(self)
+
+
+class CalibratedSDPOTrainer(CalibrationMixin, SDPOTrainer):
+    """
+    TRL's `SDPOTrainer` with a calibrator. Same constructor, same methods, still an instance of TRL's class.
+
+    With `calibration_strength=0.0`, the default, losses, gradient norms and weights are TRL's, bit for bit (one
+    process, fp32). What differs even then are repairs of things that make TRL crash, hang or forget: see
+    `docs/explanation/footguns.md`.
+
+    Args:
+        model: name or path of a model, or a model. The context-free reference is this model as it was when the trainer
+            was made.
+        reward_funcs: as in TRL.
+        args: a `CalibratedSDPOConfig`; TRL's own `SDPOConfig` means all calibration settings at their defaults; None
+            means a default config.
+        train_dataset: rows with a `prompt`, and a `solution` if a context level reads it.
+        eval_dataset, processing_class, reward_processing_classes, callbacks, optimizers, peft_config: as in TRL.
+
+    Raises:
+        ConfigError: a model without a tokenizer, or settings that cannot act together.
+        DataError: an empty data set, one too small for a generation batch, or one without a column that is needed.
+        ContextError: a prompt that does not fit into the model's context together with its completion.
+        CompatError: a TRL release with another interface.
+
+    Example:
+
+    ```python
+    from calibrated_sd import SDPOConfig, SDPOTrainer  # was: from trl.experimental.sdpo import ...
+
+    args = SDPOConfig(output_dir="out", calibration_method="projection", calibration_strength=1.0)
+    trainer = SDPOTrainer("Qwen/Qwen3-1.7B", reward_funcs=reward, args=args, train_dataset=dataset)
+    trainer.train()
+    ```
+    """
+
+    config_cls = CalibratedSDPOConfig
+    _tag_names: ClassVar[list[str]] = [*SDPOTrainer._tag_names, "calibrated-sd"]
+
+    def __init__(
+        self,
+        model,
+        reward_funcs=None,
+        args=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
+        reward_processing_classes=None,
+        callbacks=None,
+        optimizers=(None, None),
+        peft_config=None,
+    ):
+        if args is None:
+            name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "") or "model"
+            args = CalibratedSDPOConfig(f"{name.rstrip('/').split('/')[-1]}-SDPO")
+        settings = args if isinstance(args, CalibrationFields) else CalibrationFields()
+        plan = settings.context_plan(getattr(args, "remove_thinking_from_demonstration", False))
+        check_data(args, train_dataset, plan)
+        if processing_class is None:
+            processing_class = load_processing_class(model, args)
+        super().__init__(
+            model=model,
+            reward_funcs=reward_funcs,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            reward_processing_classes=reward_processing_classes,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            peft_config=peft_config,
+        )
+        self._setup_calibration(settings, plan)
