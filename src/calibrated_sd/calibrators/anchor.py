@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
-from calibrated_sd.calibrators.base import Target, Views
+from calibrated_sd.calibrators.base import Strength, Target, Views, is_number
 from calibrated_sd.calibrators.mixture import mix_per_token
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.objectives.decomposition import log_marker_mass
@@ -40,10 +40,8 @@ class Anchor(Target):
     needs_completion = True
 
     def __post_init__(self) -> None:
-        if not self.theta >= 0.0:
-            raise self.fail("theta", self.theta, "0 or more")
-        if not isinstance(self.dilation, int) or isinstance(self.dilation, bool) or self.dilation < 0:
-            raise self.fail("dilation", self.dilation, "a whole number, 0 or more")
+        self.expect("theta", lambda x: is_number(x) and x >= 0, "0 or more")
+        self.expect("dilation", lambda x: is_number(x) and x >= 0 and x == int(x), "a whole number, 0 or more")
 
     def positions(self, views: Views) -> Bool[Tensor, "B T"]:
         """P as a mask, within the completion. Its share of the completion says how much is left to learn from.
@@ -66,7 +64,7 @@ class Anchor(Target):
                 hit = (rearrange(wide, "b 1 t -> b t") > 0) & real
             return hit
 
-    def edit_teacher(self, views: Views, strength: float) -> Logps:
+    def edit_teacher(self, views: Views, strength: Strength) -> Logps:
         """See `Target.edit_teacher`."""
         strength = self.check_strength(strength)
         if strength == 0:

@@ -10,11 +10,15 @@ Calibrators see log-probabilities, ids and masks. They never see a trainer, a to
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.shapes import Logps, MarkerIds, PerToken, TokenIds, TokenMask
+
+Strength = float | int
+"""A value of the dial; 0 is off."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +57,20 @@ class Calibrator:
     needs_completion: ClassVar[bool] = False
 
     @classmethod
-    def check_strength(cls, strength: float) -> float:
+    def check_strength(cls, strength: object) -> float:
         """Return the strength as a float.
 
         Raises:
             ConfigError: it is not a finite number within `strength_range`.
         """
         low, high = cls.strength_range
-        number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
-        if not number or not math.isfinite(strength) or not low <= strength <= high:
+        if not is_number(strength) or not low <= strength <= high:  # type: ignore[operator]
             bounds = f"between {low:g} and {high:g}" if math.isfinite(high) else f"{low:g} or more"
             raise ConfigError(
                 f"`calibration_strength` for {cls.name!r} is {cls.dial} and must be {bounds}, got {strength!r}. "
                 f"Try {cls.suggested:g} first; 0 turns calibration off."
             )
-        return float(strength)
+        return float(strength)  # type: ignore[arg-type]
 
     def reference_of(self, views: Views) -> Logps:
         """The reference log-probabilities.
@@ -82,12 +85,23 @@ class Calibrator:
             )
         return views.reference
 
-    def fail(self, field: str, given: Any, wanted: str) -> ConfigError:
-        """The error for a setting with a value that makes no sense."""
-        return ConfigError(
-            f"`{field}` of the calibrator {self.name!r} must be {wanted}, got {given!r}. "
-            "Change it in `calibration_kwargs`, or leave it out to use the default."
-        )
+    def expect(self, field: str, allowed: Callable[[Any], bool], wanted: str) -> None:
+        """Check one setting.
+
+        Raises:
+            ConfigError: `allowed` says no.
+        """
+        given = getattr(self, field)
+        if not allowed(given):
+            raise ConfigError(
+                f"`{field}` of the calibrator {self.name!r} must be {wanted}, got {given!r}. "
+                "Change it in `calibration_kwargs`, or leave it out to use the default."
+            )
+
+
+def is_number(value: object) -> bool:
+    """A finite int or float; a bool is neither."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Target(Calibrator):
@@ -95,7 +109,7 @@ class Target(Calibrator):
 
     kind = "target"
 
-    def edit_teacher(self, views: Views, strength: float) -> Logps:
+    def edit_teacher(self, views: Views, strength: Strength) -> Logps:
         """The edited teacher, normalised log-probabilities (B, T, V), no gradient.
 
         At strength 0 it is `views.teacher` itself, not a copy. Otherwise float32 (float64 for float64 input).
@@ -108,7 +122,7 @@ class Penalty(Calibrator):
 
     kind = "penalty"
 
-    def penalty(self, views: Views, strength: float) -> PerToken:
+    def penalty(self, views: Views, strength: Strength) -> PerToken:
         """The term before scaling, (B, T), at least 0, with the student's gradient; the caller adds strength · term.
 
         At strength 0 it is a plain zero without a graph.
@@ -121,6 +135,6 @@ class Weight(Calibrator):
 
     kind = "weight"
 
-    def weights(self, views: Views, completion_ids: TokenIds, strength: float) -> PerToken:
+    def weights(self, views: Views, completion_ids: TokenIds, strength: Strength) -> PerToken:
         """Factors (B, T) without gradient; all 1 at strength 0."""
         raise NotImplementedError

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calibrated_sd.calibrators.base import Views
-from calibrated_sd.objectives.decomposition import binary_kl, log_marker_mass
-from calibrated_sd.objectives.divergences import entropy, forward_kl
+from calibrated_sd.objectives.decomposition import kl_decomposition, log_marker_mass
+from calibrated_sd.objectives.divergences import entropy
 from calibrated_sd.shapes import Scalar, TokenMask
 
 # (name, numerator, denominator) of each published figure.
@@ -48,7 +48,7 @@ def diagnostics(
         counted = mask > 0
         log_m_t = log_marker_mass(views.teacher, views.marker_ids)
         log_m_s = log_marker_mass(views.student, views.marker_ids)
-        per_token = {"coarse_kl": binary_kl(log_m_t, log_m_s), "n_tokens": torch.ones_like(log_m_t)}
+        per_token = {"n_tokens": torch.ones_like(log_m_t)}
         if views.reference is not None:
             log_m_r = log_marker_mass(views.reference, views.marker_ids)
             relevant = log_m_r > math.log(min_mass)
@@ -59,10 +59,12 @@ def diagnostics(
                 "n_suppression": relevant.to(log_m_t.dtype),
             }
         sums = {key: _masked_sum(value, counted) for key, value in per_token.items()}
-        for key in ("kl", "teacher_entropy", "student_entropy"):
+        for key in ("kl", "coarse_kl", "teacher_entropy", "student_entropy"):
             sums[key] = torch.zeros_like(sums["n_tokens"])
         for teacher, student, part in _chunks(views.teacher, views.student, counted, chunk_elements):
-            sums["kl"] += _masked_sum(forward_kl(student, teacher), part)
+            parts = kl_decomposition(teacher, student, views.marker_ids)
+            sums["kl"] += _masked_sum(parts.total, part)
+            sums["coarse_kl"] += _masked_sum(parts.coarse, part)
             sums["teacher_entropy"] += _masked_sum(entropy(teacher), part)
             sums["student_entropy"] += _masked_sum(entropy(student), part)
         return sums

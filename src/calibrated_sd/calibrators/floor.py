@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from calibrated_sd.calibrators.base import Penalty, Views
+from calibrated_sd.calibrators.base import Penalty, Strength, Views, is_number
 from calibrated_sd.objectives.decomposition import binary_kl, log_marker_mass
 from calibrated_sd.shapes import PerToken
 
@@ -30,7 +29,7 @@ class Floor(Penalty):
     """
 
     kappa: float = 1.0
-    form: Literal["kl", "loghinge"] = "kl"
+    form: str = "kl"
     delta: float = math.log(2.0)
     min_mass: float = 1e-3
 
@@ -40,16 +39,12 @@ class Floor(Penalty):
     strength_range = (0.0, math.inf)
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.kappa <= 1.0:
-            raise self.fail("kappa", self.kappa, "over 0 and at most 1")
-        if self.form not in ("kl", "loghinge"):
-            raise self.fail("form", self.form, "'kl' or 'loghinge'")
-        if not 0.0 <= self.delta < math.inf:
-            raise self.fail("delta", self.delta, "0 or more")
-        if not 0.0 <= self.min_mass < 1.0:
-            raise self.fail("min_mass", self.min_mass, "at least 0 and below 1")
+        self.expect("kappa", lambda x: is_number(x) and 0 < x <= 1, "over 0 and at most 1")
+        self.expect("form", lambda x: x in ("kl", "loghinge"), "'kl' or 'loghinge'")
+        self.expect("delta", lambda x: is_number(x) and x >= 0, "0 or more")
+        self.expect("min_mass", lambda x: is_number(x) and 0 <= x < 1, "at least 0 and below 1")
 
-    def penalty(self, views: Views, strength: float) -> PerToken:
+    def penalty(self, views: Views, strength: Strength) -> PerToken:
         """See `Penalty.penalty`. Memory is that of |M| columns, not of the vocabulary."""
         strength = self.check_strength(strength)
         log_m_s = log_marker_mass(views.student, views.marker_ids)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from calibrated_sd.calibrators.base import Target, Views
+from calibrated_sd.calibrators.base import Strength, Target, Views, is_number
 from calibrated_sd.calibrators.mixture import mix_per_token
 from calibrated_sd.objectives.decomposition import log_marker_mass
 from calibrated_sd.shapes import Logps, PerToken
@@ -33,10 +33,9 @@ class MixToFloor(Target):
     strength_range = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.min_mass < 1.0:
-            raise self.fail("min_mass", self.min_mass, "at least 0 and below 1")
+        self.expect("min_mass", lambda x: is_number(x) and 0 <= x < 1, "at least 0 and below 1")
 
-    def mixing_weight(self, views: Views, strength: float) -> PerToken:
+    def mixing_weight(self, views: Views, strength: Strength) -> PerToken:
         """w(t), (B, T) in [0, 1]: how much of the target is the reference."""
         strength = self.check_strength(strength)
         with torch.no_grad():
@@ -46,7 +45,7 @@ class MixToFloor(Target):
             needed = (strength * m_r - m_t) / torch.where(short, m_r - m_t, 1.0)
             return torch.where(short, needed, 0.0).clamp(0.0, 1.0)
 
-    def edit_teacher(self, views: Views, strength: float) -> Logps:
+    def edit_teacher(self, views: Views, strength: Strength) -> Logps:
         """See `Target.edit_teacher`."""
         strength = self.check_strength(strength)
         if strength == 0:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from calibrated_sd.calibrators.base import Target, Views
+from calibrated_sd.calibrators.base import Strength, Target, Views
 from calibrated_sd.errors import ConfigError, unknown_name
 from calibrated_sd.objectives.decomposition import spread
 from calibrated_sd.objectives.divergences import widen
@@ -30,7 +29,7 @@ class Mixture(Target):
             a context that vetoes markers keeps most of its veto.
     """
 
-    form: Literal["arith", "geo"] = "arith"
+    form: str = "arith"
 
     name = "mixture"
     dial = "w₀, the weight of the context-free reference in the target"
@@ -38,10 +37,9 @@ class Mixture(Target):
     strength_range = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise self.fail("form", self.form, "'arith' or 'geo'")
+        self.expect("form", lambda x: x in FORMS, "'arith' or 'geo'")
 
-    def edit_teacher(self, views: Views, strength: float) -> Logps:
+    def edit_teacher(self, views: Views, strength: Strength) -> Logps:
         """See `Target.edit_teacher`; at strength 1 it is the reference itself."""
         strength = self.check_strength(strength)
         if strength == 0:
@@ -51,7 +49,7 @@ class Mixture(Target):
 
 def mix_levels(
     logps: Sequence[Logps],
-    weights: Sequence[float],
+    weights: Sequence[float | int],
     form: str = "arith",
     available: Bool[Tensor, "B K"] | None = None,
 ) -> Logps:
@@ -116,7 +114,7 @@ def _normalise(logps: Tensor) -> Tensor:
     return logps.sub_(total.masked_fill(torch.isneginf(total), 0.0))
 
 
-def _checked_weights(weights: Sequence[float], count: int) -> list[float]:
+def _checked_weights(weights: Sequence[float | int], count: int) -> list[float]:
     weights = [float(weight) for weight in weights]
     if count == 0 or len(weights) != count:
         raise ConfigError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from calibrated_sd.calibrators.base import Target, Views
+from calibrated_sd.calibrators.base import Strength, Target, Views
 from calibrated_sd.objectives.decomposition import log_complement, log_marker_mass, spread
 from calibrated_sd.objectives.divergences import LOG_ZERO, widen
 from calibrated_sd.shapes import Logps, PerToken
@@ -33,7 +33,7 @@ class Projection(Target):
     suggested = 1.0
     strength_range = (0.0, 2.0)
 
-    def shifts(self, views: Views, strength: float) -> tuple[PerToken, PerToken]:
+    def shifts(self, views: Views, strength: Strength) -> tuple[PerToken, PerToken]:
         """What is added to the teacher's log-probabilities on markers and elsewhere, two (B, T); both 0 if nothing is.
 
         For callers that hold single log-probabilities (a sampled token, a top-k support) and not the vocabulary.
@@ -50,7 +50,7 @@ class Projection(Target):
             elsewhere = torch.where(lift, log_complement(log_c) - log_complement(log_m_t), 0.0)
             return on_markers, elsewhere
 
-    def edit_teacher(self, views: Views, strength: float) -> Logps:
+    def edit_teacher(self, views: Views, strength: Strength) -> Logps:
         """See `Target.edit_teacher`. One new (B, T, V) tensor, no softmax over the vocabulary."""
         strength = self.check_strength(strength)
         if strength == 0:

@@ -73,7 +73,7 @@ class StrengthSchedule:
         return self.base * factor
 
 
-def build_schedule(text: str = "constant", base: float = 1.0) -> StrengthSchedule:
+def build_schedule(text: str = "constant", base: float | int = 1.0) -> StrengthSchedule:
     """Read a schedule; the head of this file says how it is written.
 
     Args:
@@ -85,14 +85,14 @@ def build_schedule(text: str = "constant", base: float = 1.0) -> StrengthSchedul
     """
     text = "".join(str(text).split())
     if text == "constant":
-        return StrengthSchedule(base)
+        return StrengthSchedule(float(base))
     pieces = tuple(_parse_piece(part, text) for part in text.split(";"))
     for before, after in pairwise(pieces):
         if before.relative != after.relative:
             raise _bad(text, "mixes steps with percent")
         if after.begin < before.finish:
             raise _bad(text, "has pieces that overlap or are out of order")
-    return StrengthSchedule(base, pieces)
+    return StrengthSchedule(float(base), pieces)
 
 
 def _parse_piece(part: str, text: str) -> Piece:

@@ -38,6 +38,12 @@ def log_marker_mass(logps: Float[Tensor, "*axes V"], marker_ids: Int[Tensor, " M
     return torch.logsumexp(columns, dim=-1).clamp(max=0.0)
 
 
+def log_rest_mass(logps: Float[Tensor, "*axes V"], marker_ids: Int[Tensor, " M"]) -> Float[Tensor, "*axes"]:
+    """log(1 − m) summed over the other tokens: exact however small, but a pass (and a copy) over the vocabulary."""
+    others = widen(logps).index_fill(-1, marker_ids, LOG_ZERO)
+    return torch.logsumexp(others.masked_fill_(torch.isneginf(others), LOG_ZERO), dim=-1).clamp(max=0.0)
+
+
 def log_complement(log_mass: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
     """log(1 − m) from log m, accurate at both ends (Mächler 2012, *Accurately computing log(1 − exp(−|a|))*).
 
@@ -51,9 +57,18 @@ def log_complement(log_mass: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
     return torch.where(near_one, close, far)
 
 
-def binary_kl(log_a: Float[Tensor, "*axes"], log_b: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
-    """KLb(a‖b) = a·log(a/b) + (1−a)·log((1−a)/(1−b)) from log a and log b, in nats."""
-    rest_a, rest_b = log_complement(log_a), log_complement(log_b)
+def binary_kl(
+    log_a: Float[Tensor, "*axes"],
+    log_b: Float[Tensor, "*axes"],
+    rest_a: Float[Tensor, "*axes"] | None = None,
+    rest_b: Float[Tensor, "*axes"] | None = None,
+) -> Float[Tensor, "*axes"]:
+    """KLb(a‖b) = a·log(a/b) + (1−a)·log((1−a)/(1−b)) from log a and log b, in nats.
+
+    `rest_a`, `rest_b` are log(1−a), log(1−b) if known better than `log_complement` can tell.
+    """
+    rest_a = log_complement(log_a) if rest_a is None else rest_a
+    rest_b = log_complement(log_b) if rest_b is None else rest_b
     return log_a.exp() * (log_a - log_b) + rest_a.exp() * (rest_a - rest_b)
 
 
@@ -85,7 +100,7 @@ def kl_decomposition(p_logps: Logps, q_logps: Logps, marker_ids: MarkerIds) -> K
     """
     log_m_p, log_m_q = log_marker_mass(p_logps, marker_ids), log_marker_mass(q_logps, marker_ids)
     total = forward_kl(student=q_logps, teacher=p_logps)
-    coarse = binary_kl(log_m_p, log_m_q)
+    coarse = binary_kl(log_m_p, log_m_q, log_rest_mass(p_logps, marker_ids), log_rest_mass(q_logps, marker_ids))
     on_markers = _partial_kl(p_logps.index_select(-1, marker_ids), q_logps.index_select(-1, marker_ids))
     inside = on_markers - log_m_p.exp() * (log_m_p - log_m_q)
     return KLParts(total=total, coarse=coarse, inside=inside, outside=total - coarse - inside)

@@ -39,13 +39,10 @@ def forward_kl(student: Float[Tensor, "*axes V"], teacher: Float[Tensor, "*axes 
         (…), at least 0 up to rounding.
     """
     student, teacher = widen(student), widen(teacher)
-    impossible = torch.isneginf(teacher)
-    terms = F.kl_div(
-        student.masked_fill(impossible, LOG_ZERO),
-        teacher.masked_fill(impossible, LOG_ZERO),
-        reduction="none",
-        log_target=True,
-    )
+    if has_impossible(teacher):
+        impossible = torch.isneginf(teacher)
+        student, teacher = student.masked_fill(impossible, LOG_ZERO), teacher.masked_fill(impossible, LOG_ZERO)
+    terms = F.kl_div(student, teacher, reduction="none", log_target=True)
     return reduce(terms, "... v -> ...", "sum")
 
 
@@ -110,5 +107,10 @@ def entropy(logps: Float[Tensor, "*axes V"]) -> Float[Tensor, "*axes"]:
     return -reduce(logps.exp() * logps, "... v -> ...", "sum")
 
 
+def has_impossible(logps: Tensor) -> bool:
+    """Whether any entry is −∞. Asking costs less memory than a copy over the vocabulary made to be safe."""
+    return logps.numel() > 0 and bool(logps.detach().amin() == -torch.inf)
+
+
 def _finite(logps: Tensor) -> Tensor:
-    return logps.masked_fill(torch.isneginf(logps), LOG_ZERO)
+    return logps.masked_fill(torch.isneginf(logps), LOG_ZERO) if has_impossible(logps) else logps

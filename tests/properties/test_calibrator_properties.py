@@ -1,0 +1,202 @@
+"""Laws that every calibrator obeys, and those of the projection, for random views from flat to extremely peaked."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calibrated_sd.calibrators import CALIBRATORS, Floor, MixToFloor, Projection, Target, Views, build_calibrator
+from calibrated_sd.objectives import binary_kl, forward_kl, log_marker_mass
+
+LAWS = settings(max_examples=40, deadline=None)
+NAMES = sorted(CALIBRATORS)
+STRENGTHS = st.sampled_from([0.05, 0.5, 0.9, 1.0])
+
+
+@st.composite
+def views(draw, b=2, t=6):
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    vocab = draw(st.integers(3, 20))
+    ids = draw(st.lists(st.integers(0, vocab - 1), min_size=1, max_size=vocab - 1, unique=True))
+    sharpness = [draw(st.sampled_from([0.1, 1.0, 5.0, 15.0])) for _ in range(3)]
+    student, teacher, reference = (
+        (s * torch.randn(b, t, vocab, generator=generator, dtype=torch.float64)).log_softmax(-1) for s in sharpness
+    )
+    lengths = torch.randint(1, t + 1, (b, 1), generator=generator)
+    return Views(
+        student=student,
+        teacher=teacher,
+        reference=reference,
+        marker_ids=torch.tensor(sorted(ids)),
+        completion_ids=torch.randint(0, vocab, (b, t), generator=generator),
+        completion_mask=(torch.arange(t) < lengths).long(),
+    )
+
+
+def act(name, v, strength):
+    calibrator = build_calibrator(name)
+    return calibrator.edit_teacher(v, strength) if isinstance(calibrator, Target) else calibrator.penalty(v, strength)
+
+
+def mass(logps, ids):
+    return logps.exp()[..., ids].sum(-1)
+
+
+def change(v, function):
+    """The views with one function applied to every tensor that has rows."""
+    fields = ("student", "teacher", "reference", "completion_ids", "completion_mask")
+    return dataclasses.replace(v, **{field: function(getattr(v, field)) for field in fields})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@LAWS
+@given(v=views(), strength=STRENGTHS)
+def test_rows_do_not_see_each_other(name, v, strength):
+    torch.testing.assert_close(act(name, change(v, lambda x: x.flip(0)), strength), act(name, v, strength).flip(0))
+    torch.testing.assert_close(act(name, change(v, lambda x: x[:1]), strength), act(name, v, strength)[:1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@LAWS
+@given(v=views(), strength=STRENGTHS, extra=st.integers(1, 4))
+def test_padding_does_not_matter(name, v, strength, extra):
+    """More masked positions on the right, full of junk, leave what was there unchanged."""
+    junk = torch.Generator().manual_seed(0)
+
+    def pad(x):
+        shape = (x.shape[0], extra, *x.shape[2:])
+        if x.is_floating_point():
+            tail = torch.randn(shape, generator=junk, dtype=x.dtype).log_softmax(-1)
+        else:
+            tail = torch.zeros(shape, dtype=x.dtype)
+        return torch.cat([x, tail], dim=1)
+
+    longer = dataclasses.replace(change(v, pad), completion_ids=pad(v.completion_ids) + 0)
+    real = v.completion_mask.bool()
+    before, after = act(name, v, strength), act(name, longer, strength)[:, : real.shape[1]]
+    torch.testing.assert_close(after[real], before[real])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@LAWS
+@given(v=views(), strength=st.sampled_from([0.05, 0.5, 0.9]), random=st.randoms(use_true_random=False))
+def test_names_of_the_tokens_do_not_matter(name, v, strength, random):
+    """Renumber the vocabulary (marker ids and sampled tokens with it): the result is renumbered alike.
+
+    Not at strength 1, where mix-to-floor jumps between teacher and reference on a rounding difference of two masses.
+    """
+    vocab = v.teacher.shape[-1]
+    order = list(range(vocab))
+    random.shuffle(order)
+    order = torch.tensor(order)
+    new_id = torch.empty(vocab, dtype=torch.long)
+    new_id[order] = torch.arange(vocab)
+    renamed = dataclasses.replace(
+        v,
+        student=v.student[..., order],
+        teacher=v.teacher[..., order],
+        reference=v.reference[..., order],
+        marker_ids=new_id[v.marker_ids].sort().values,
+        completion_ids=new_id[v.completion_ids],
+    )
+    before, after = act(name, v, strength), act(name, renamed, strength)
+    if before.ndim == 3:
+        before = before[..., order]
+    torch.testing.assert_close(after, before, atol=1e-10, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if issubclass(CALIBRATORS[name], Target)])
+@LAWS
+@given(v=views(), strength=STRENGTHS)
+def test_targets_are_distributions_that_do_not_lose_doubt_to_the_teacher(name, v, strength):
+    target = act(name, v, strength)
+    assert target.logsumexp(-1).abs().max() < 1e-10
+    low = torch.minimum(mass(v.teacher, v.marker_ids), mass(v.reference, v.marker_ids))
+    assert (mass(target, v.marker_ids) >= low - 1e-12).all()
+
+
+@LAWS
+@given(v=views(), kappa=st.sampled_from([0.1, 0.5, 1.0]))
+def test_projection_reaches_its_mass_and_keeps_the_conditionals(v, kappa):
+    ids = v.marker_ids
+    others = torch.tensor([x for x in range(v.teacher.shape[-1]) if x not in ids.tolist()])
+    edited = Projection().edit_teacher(v, kappa)
+    c = torch.maximum(mass(v.teacher, ids), kappa * mass(v.reference, ids))
+    torch.testing.assert_close(mass(edited, ids), c, atol=1e-12, rtol=1e-9)
+    for columns in (ids, others):
+        torch.testing.assert_close(
+            edited[..., columns].log_softmax(-1), v.teacher[..., columns].log_softmax(-1), atol=1e-10, rtol=1e-9
+        )
+
+
+@LAWS
+@given(v=views(), kappa=st.sampled_from([0.1, 0.5, 1.0]))
+def test_projection_is_idempotent_and_identity_where_there_is_doubt_enough(v, kappa):
+    once = Projection().edit_teacher(v, kappa)
+    twice = Projection().edit_teacher(dataclasses.replace(v, teacher=once), kappa)
+    torch.testing.assert_close(twice.exp(), once.exp(), atol=1e-12, rtol=1e-9)  # a mass near 1 rounds its rest
+    enough = log_marker_mass(v.teacher, v.marker_ids) >= log_marker_mass(v.reference, v.marker_ids) + math.log(kappa)
+    assert torch.equal(once[enough], v.teacher[enough])
+
+
+@LAWS
+@given(v=views(), kappa=st.sampled_from([0.1, 0.5, 1.0]), seed=st.integers(0, 2**31))
+def test_projection_is_the_nearest_distribution_with_that_mass(v, kappa, seed):
+    """It costs KLb(c‖m_T), and no other distribution with at least that marker mass is nearer to the teacher."""
+    ids = v.marker_ids
+    edited = Projection().edit_teacher(v, kappa)
+    log_c = torch.maximum(log_marker_mass(v.teacher, ids), log_marker_mass(v.reference, ids) + math.log(kappa))
+    cost = forward_kl(student=v.teacher, teacher=edited)
+    torch.testing.assert_close(cost, binary_kl(log_c, log_marker_mass(v.teacher, ids)), atol=1e-10, rtol=1e-6)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(edited.shape, generator=generator, dtype=edited.dtype)
+    rival = (edited + noise).log_softmax(-1)
+    allowed = log_marker_mass(rival, ids) >= log_c
+    rival_cost = forward_kl(student=v.teacher, teacher=rival)
+    assert (rival_cost[allowed] >= cost[allowed] - 1e-10).all()
+
+
+@LAWS
+@given(v=views(), strength=STRENGTHS)
+def test_mix_to_floor_weight_is_the_smallest(v, strength):
+    weight = MixToFloor().mixing_weight(v, strength)
+    assert ((weight >= 0) & (weight <= 1)).all()
+    m_t, m_r = mass(v.teacher, v.marker_ids), mass(v.reference, v.marker_ids)
+    reached = m_t + weight * (m_r - m_t)
+    torch.testing.assert_close(reached, torch.maximum(m_t, strength * m_r), atol=1e-12, rtol=1e-9)
+
+
+@LAWS
+@given(v=views())
+def test_floor_is_zero_exactly_where_the_student_doubts_enough(v):
+    value = Floor().penalty(v, 1.0)
+    enough = log_marker_mass(v.student, v.marker_ids) >= log_marker_mass(v.reference, v.marker_ids)
+    assert (value >= 0).all()
+    assert (value[enough] == 0).all()
+
+
+@LAWS
+@given(v=views(), low=st.floats(0.05, 1.0), high=st.floats(0.05, 1.0))
+def test_floor_grows_with_kappa(v, low, high):
+    low, high = sorted((low, high))
+    assert (Floor(kappa=low).penalty(v, 1.0) <= Floor(kappa=high).penalty(v, 1.0) + 1e-12).all()
+
+
+@LAWS
+@given(v=views())
+def test_floor_gradient_moves_mass_only_between_the_two_groups(v):
+    """Proportions within the markers and within the rest are left alone: gradient / p is constant on each group."""
+    logits = v.student.clone().requires_grad_()
+    student = logits.log_softmax(-1)
+    Floor().penalty(dataclasses.replace(v, student=student), 1.0).sum().backward()
+    is_marker = torch.zeros(logits.shape[-1], dtype=torch.bool).index_fill(0, v.marker_ids, True)
+    p = student.detach().exp()
+    assert (logits.grad[..., is_marker] <= 1e-12).all()
+    assert (logits.grad[..., ~is_marker] >= -1e-12).all()
+    for group in (is_marker, ~is_marker):
+        share = p[..., group] / p[..., group].sum(-1, keepdim=True)
+        expected = share * logits.grad[..., group].sum(-1, keepdim=True)
+        torch.testing.assert_close(logits.grad[..., group], expected, atol=1e-12, rtol=1e-7)

@@ -1,0 +1,82 @@
+"""E8, replacing form: which positions, and what happens on them."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from calibrated_sd.calibrators import Anchor, Views
+from calibrated_sd.errors import ConfigError
+
+
+def line(marker_at=(), doubt_at=(), length=9, real=9):
+    """A row of `length` positions over 4 tokens; token 0 is the marker. m_R is 0.5 where asked for, else 0.01."""
+    quiet, doubting = [0.01, 0.33, 0.33, 0.33], [0.5, 0.3, 0.1, 0.1]
+    reference = torch.tensor([[doubting if t in doubt_at else quiet for t in range(length)]]).log()
+    teacher = torch.full((1, length, 4), 0.25).log()
+    ids = torch.tensor([[0 if t in marker_at else 1 for t in range(length)]])
+    mask = (torch.arange(length) < real).long().unsqueeze(0)
+    return Views(teacher, teacher, reference, torch.tensor([0]), ids, mask)
+
+
+def found(anchor, views):
+    return anchor.positions(views)[0].nonzero().flatten().tolist()
+
+
+def test_sampled_markers_and_open_positions():
+    assert found(Anchor(dilation=0), line(marker_at=[2], doubt_at=[6])) == [2, 6]
+
+
+def test_dilation_reaches_both_sides():
+    assert found(Anchor(dilation=1), line(marker_at=[2], doubt_at=[6])) == [1, 2, 3, 5, 6, 7]
+    assert found(Anchor(dilation=3), line(marker_at=[0])) == [0, 1, 2, 3]
+
+
+def test_theta():
+    views = line(doubt_at=[4])
+    assert found(Anchor(theta=0.6, dilation=0), views) == []
+    assert found(Anchor(theta=0.0, dilation=0), views) == list(range(9))
+
+
+def test_padding_neither_belongs_nor_contributes():
+    # position 7 holds a marker id, but is padding: it must not reach back to 6
+    views = line(marker_at=[7], real=7)
+    assert found(Anchor(dilation=1), views) == []
+    assert found(Anchor(dilation=3), line(marker_at=[5], real=7)) == [2, 3, 4, 5, 6]
+
+
+def test_more_padding_changes_nothing():
+    short, long = line(marker_at=[3], length=7, real=7), line(marker_at=[3, 8], length=12, real=7)
+    for dilation in (0, 1, 3):
+        anchor = Anchor(dilation=dilation)
+        assert torch.equal(anchor.positions(short), anchor.positions(long)[:, :7])
+        assert not anchor.positions(long)[:, 7:].any()
+
+
+def test_target_by_hand():
+    views = line(marker_at=[2])
+    edited = Anchor(dilation=0).edit_teacher(views, 0.5)
+    # ½·0.25 + ½·0.01 on the marker, ½·0.25 + ½·0.33 elsewhere
+    assert edited[0, 2].exp().tolist() == pytest.approx([0.13, 0.29, 0.29, 0.29])
+    others = [0, 1, 3, 4, 5, 6, 7, 8]
+    assert torch.equal(edited[:, others], views.teacher[:, others])
+
+
+def test_full_strength_replaces():
+    views = line(marker_at=[2], doubt_at=[6])
+    anchor = Anchor(dilation=1)
+    edited = anchor.edit_teacher(views, 1.0)
+    here = anchor.positions(views)
+    assert torch.equal(edited[here], views.reference[here])
+    assert torch.equal(edited[~here], views.teacher[~here])
+
+
+def test_no_positions_is_the_teacher():
+    views = line()
+    assert torch.equal(Anchor(theta=2.0).edit_teacher(views, 1.0), views.teacher)
+
+
+@pytest.mark.parametrize("missing", ["completion_ids", "completion_mask"])
+def test_it_says_what_is_missing(missing):
+    with pytest.raises(ConfigError, match="sampled tokens"):
+        Anchor().edit_teacher(dataclasses.replace(line(), **{missing: None}), 1.0)
