@@ -1,0 +1,35 @@
+"""`csd env`: what a bug report needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def env_command(json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Print versions, hardware, commit and marker-set hashes, ready to paste into an issue.
+
+    Examples:
+
+      csd env
+
+      csd env --json
+    """
+    import json
+
+    from calibrated_sd.experiments.provenance import provenance
+    from calibrated_sd.markers import MarkerSet
+
+    block = provenance()
+    block["marker_set_hash"] = {name: MarkerSet.load(name).hash for name in ("legacy", "lexical", "held_out")}
+    if json_output:
+        typer.echo(json.dumps(block, indent=2))
+        return
+    for key, value in block.items():
+        if isinstance(value, dict):
+            typer.echo(f"{key}:")
+            for name, item in value.items():
+                typer.echo(f"  {name}: {item}")
+        else:
+            typer.echo(f"{key}: {value}")

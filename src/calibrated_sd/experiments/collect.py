@@ -1,0 +1,141 @@
+"""From run folders to one tidy table: completions of every arm, seed and step, and `summary.csv`. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from calibrated_sd.errors import DataError
+from calibrated_sd.evaluation.metrics import summary_rows, tidy, values_by_question
+from calibrated_sd.evaluation.statistics import holm, paired_difference
+from calibrated_sd.records import read_completions, read_json
+
+BASE = "base"
+OOD = "ood"
+"""Name of the pooled out-of-distribution suite."""
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "accuracy_given_finished": "accuracy_finished",
+    "lexical_per_response": "markers_per_response",
+    "lexical_per_1k": "markers_per_1k",
+    "legacy_per_1k": "legacy_per_1k",
+    "held_out_per_1k": "held_out_per_1k",
+    "n_tokens": "length",
+    "truncated_share": "truncated_share",
+}
+"""Names in `evaluation.metrics` → names in `summary.csv`."""
+
+
+@dataclass
+class RunData:
+    """All completions of a reproduce folder.
+
+    Attributes:
+        directory: the folder.
+        ood_suites: suites pooled as out of distribution.
+        records: completion records of the arms, as dicts.
+        ladder: completion records of the context ladder.
+    """
+
+    directory: Path
+    ood_suites: tuple[str, ...]
+    records: list[dict[str, Any]]
+    ladder: list[dict[str, Any]]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        return tidy(self.records)
+
+    @cached_property
+    def arms(self) -> list[str]:
+        return list(dict.fromkeys(r["arm"] for r in self.records))
+
+    def final_step(self, arm: str) -> int:
+        return max(r["step"] for r in self.records if r["arm"] == arm)
+
+    def final(self, arm: str, suites: Iterable[str] | None = None) -> pd.DataFrame:
+        """The last evaluation of an arm, on the given suites (default: the pooled out-of-distribution suites)."""
+        chosen = tuple(suites) if suites else self.ood_suites
+        frame = self.frame
+        rows = frame[(frame.arm == arm) & (frame.step == self.final_step(arm)) & frame.suite.isin(chosen)]
+        return rows.assign(suite=OOD if not suites else rows.suite) if len(chosen) > 1 else rows
+
+    def final_texts(self, arm: str) -> list[dict[str, Any]]:
+        """Records of the last evaluation of an arm on the out-of-distribution suites, with their text."""
+        step = self.final_step(arm)
+        return [r for r in self.records if r["arm"] == arm and r["step"] == step and r["suite"] in self.ood_suites]
+
+
+def load_run(directory: str | Path) -> RunData:
+    """Read every finished evaluation below `directory/runs`.
+
+    Raises:
+        DataError: no manifest, or no evaluation at all.
+    """
+    directory = Path(directory)
+    manifest = read_json(directory / "manifest.json")
+    ood = tuple(s["name"] for s in manifest["suites"] if s["role"] != "train")
+    records = [
+        record
+        for path in sorted(directory.glob("runs/*/seed_*/eval/step_*/completions.jsonl"))
+        for record in read_completions(path)
+    ]
+    if not records:
+        raise DataError(f"{directory} holds no evaluation yet. Run `csd reproduce --output {directory}` first.")
+    ladder_file = directory / "runs" / "ladder" / "completions.jsonl"
+    return RunData(directory, ood, records, read_completions(ladder_file) if ladder_file.is_file() else [])
+
+
+def contrast_rows(data: RunData, against: str, metric: str) -> list[dict[str, Any]]:
+    """Out-of-distribution accuracy of every arm minus that of `against`, paired by question, Holm-corrected."""
+    others = [arm for arm in data.arms if arm != against]
+    if against not in data.arms or not others:
+        return []
+    b = values_by_question(data.final(against), "correct")
+    found = {arm: paired_difference(values_by_question(data.final(arm), "correct"), b) for arm in others}
+    p_holm = holm({arm: f.p_value for arm, f in found.items() if f.p_value is not None})
+    return [
+        {
+            "arm": arm,
+            "seed": "all",
+            "suite": OOD,
+            "step": data.final_step(arm),
+            "metric": metric,
+            **found[arm].figure,
+            "p_value": found[arm].p_value,
+            "p_holm": p_holm.get(arm),
+        }
+        for arm in others
+    ]
+
+
+def summarise_run(data: RunData, *, n_resamples: int = 2000) -> pd.DataFrame:
+    """`summary.csv`: one row per arm, suite, step and metric; seeds pooled as clusters, plus one row per seed at the end.
+
+    Columns: ``arm, seed, suite, step, metric, value, lo, hi, n, unit, method, p_value, p_holm``; seed is ``"all"`` where
+    seeds are pooled.
+    """
+    frame = data.frame
+    pooled = frame[frame.suite.isin(data.ood_suites)].assign(suite=OOD)
+    both = pd.concat([frame, pooled], ignore_index=True)
+    rows = [
+        {"seed": "all", **row, "metric": METRIC_NAMES[row["metric"]]}
+        for row in summary_rows(both, by=("arm", "suite", "step", "context"), n_resamples=n_resamples)
+        if row["metric"] in METRIC_NAMES
+    ]
+    if frame.seed.nunique() > 1:
+        last = both[[s == data.final_step(a) for a, s in zip(both.arm, both.step, strict=True)]]
+        rows += [
+            {**row, "metric": METRIC_NAMES[row["metric"]]}
+            for row in summary_rows(last, by=("arm", "seed", "suite", "step", "context"), n_resamples=n_resamples)
+            if row["metric"] in METRIC_NAMES
+        ]
+    rows += contrast_rows(data, BASE, "ood_difference_vs_base")
+    rows += contrast_rows(data, "sdpo", "ood_difference_vs_sdpo")
+    columns = ["arm", "seed", "suite", "step", "metric", "value", "lo", "hi", "n", "unit", "method", "p_value", "p_holm"]
+    return pd.DataFrame(rows).reindex(columns=columns)

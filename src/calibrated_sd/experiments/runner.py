@@ -1,0 +1,135 @@
+"""Runs jobs as separate processes, a few at a time, one torch thread each; skips what is finished. No torch.
+
+A job is a folder with a `run.json`; `python -m calibrated_sd.experiments.worker FOLDER` does it and sets its status.
+Two busy torch threads on one small model are slower than one, so the parallelism is over jobs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calibrated_sd.errors import DataError
+from calibrated_sd.records import read_json, write_json
+
+OK, FAILED, CANCELLED, RUNNING, WAITING = "ok", "failed", "cancelled", "running", "waiting"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One folder to work on.
+
+    Attributes:
+        folder: holds `run.json`, and everything the job writes.
+        recipe: what to do; if it differs from the one on disk, the old results no longer count.
+        cost: relative duration, to start long jobs first.
+    """
+
+    folder: Path
+    recipe: dict[str, Any]
+    cost: float = 1.0
+
+
+def status_of(folder: Path) -> str:
+    """Status recorded in a job folder; ``waiting`` if it was never started."""
+    file = folder / "run.json"
+    return read_json(file)["status"] if file.is_file() else WAITING
+
+
+def set_status(folder: Path, status: str, **fields: Any) -> None:
+    """Record a status, keeping what `run.json` holds already."""
+    file = folder / "run.json"
+    old = read_json(file) if file.is_file() else {}
+    write_json(file, {**old, "status": status, **fields})
+
+
+def _is_done(job: Job) -> bool:
+    file = job.folder / "run.json"
+    if not file.is_file():
+        return False
+    old = read_json(file)
+    if old["recipe"] != job.recipe:
+        raise DataError(
+            f"{job.folder} was made with another recipe, so it cannot be continued. Use a new output folder, or "
+            "--if-exists overwrite to start anew."
+        )
+    return old["status"] == OK
+
+
+def _start(job: Job) -> subprocess.Popen[bytes]:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_json(job.folder / "run.json", {"schema_version": 1, "status": RUNNING, "recipe": job.recipe})
+    with open(job.folder / "worker.log", "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "calibrated_sd.experiments.worker", str(job.folder)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+
+
+def run_jobs(
+    jobs: Sequence[Job], *, workers: int = 2, progress: Callable[[str, float], None] | None = None, poll_s: float = 0.5
+) -> dict[Path, str]:
+    """Do all jobs that are not done yet.
+
+    Args:
+        jobs: the jobs, started in order of falling cost.
+        workers: processes at the same time.
+        progress: called with a line to show and the share of finished cost.
+        poll_s: seconds between looks at the processes.
+
+    Returns:
+        The status of each folder. A failed job does not stop the others.
+
+    Raises:
+        KeyboardInterrupt: after ending the processes and marking their folders ``cancelled``.
+        DataError: a folder holds results of another recipe.
+    """
+    waiting = sorted((job for job in jobs if not _is_done(job)), key=lambda j: -j.cost)
+    total = sum(job.cost for job in jobs) or 1.0
+    done = total - sum(job.cost for job in waiting)
+    active: dict[subprocess.Popen[bytes], tuple[Job, float]] = {}
+    say = progress or (lambda line, share: None)
+    try:
+        while waiting or active:
+            while waiting and len(active) < workers:
+                job = waiting.pop(0)
+                active[_start(job)] = (job, time.monotonic())
+                say(f"started   {job.folder.parent.name}/{job.folder.name}", done / total)
+            time.sleep(poll_s)
+            for process, (job, since) in list(active.items()):
+                if process.poll() is None:
+                    continue
+                del active[process]
+                done += job.cost
+                status = status_of(job.folder)
+                if status == RUNNING:  # it ended without saying so
+                    status = FAILED
+                    set_status(job.folder, FAILED, error=f"exit code {process.returncode}; see worker.log")
+                label = f"{job.folder.parent.name}/{job.folder.name}"
+                say(f"{status:<9} {label} ({time.monotonic() - since:.0f} s)", done / total)
+    except BaseException:
+        for process, (job, _) in active.items():
+            process.terminate()
+            set_status(job.folder, CANCELLED)
+        for process in active:
+            process.wait(timeout=30)
+        raise
+    return {job.folder: status_of(job.folder) for job in jobs}

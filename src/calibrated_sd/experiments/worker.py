@@ -1,0 +1,151 @@
+"""One job of a reproduction, in its own process: `python -m calibrated_sd.experiments.worker FOLDER`.
+
+Kinds of job (`recipe["kind"]` in `run.json`): ``base`` evaluates the untrained weights and writes example and trace
+files, ``ladder`` samples the context ladder, ``arm`` trains and evaluates one arm. A job that was interrupted continues
+from its last checkpoint and gives what the straight run would have given.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from calibrated_sd.experiments.runner import FAILED, OK, RUNNING, set_status
+from calibrated_sd.organism.checkpoint import load_organism, organism_path
+from calibrated_sd.organism.ladder import measure_ladder, sample_records
+from calibrated_sd.organism.suites import SUITES, as_row, correctness_reward, suite_problems, training_problems
+from calibrated_sd.records import read_json, write_jsonl
+
+
+def evaluate_weights(
+    model: Any, tokenizer: Any, folder: Path, recipe: dict[str, Any], *, step: int, n_problems: int, n_samples: int
+) -> None:
+    """Sample all suites and write `eval/step_<n>/completions.jsonl`; sampling does not touch the training's randomness."""
+    file = folder / "eval" / f"step_{step}" / "completions.jsonl"
+    if file.is_file():  # written in one piece, so it is complete
+        return
+    suite_of = {}
+    problems = []
+    for suite in SUITES:
+        limit = recipe["n_train_problems"] if suite == "train" else n_problems
+        for problem in suite_problems(suite, min(n_problems, limit)):
+            suite_of[problem.problem_id] = suite
+            problems.append(problem)
+    records = sample_records(
+        model,
+        tokenizer,
+        problems,
+        [p.question for p in problems],
+        suite=lambda problem: suite_of[problem.problem_id],
+        n_samples=n_samples,
+        seed=1000 + recipe["seed"],
+        max_new_tokens=recipe["max_new_tokens"],
+        arm=recipe["arm"],
+        step=step,
+    )
+    write_jsonl(file, [{**r.as_dict(), "seed": recipe["seed"]} for r in records])
+
+
+class EvaluateCallback(TrainerCallback):
+    """Evaluates after the steps that the recipe names."""
+
+    def __init__(self, folder: Path, recipe: dict[str, Any], tokenizer: Any) -> None:
+        self.folder, self.recipe, self.tokenizer = folder, recipe, tokenizer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if state.global_step not in self.recipe["eval_steps"]:
+            return
+        last = state.global_step == self.recipe["steps"]
+        size = ("eval_problems", "eval_samples") if last else ("mid_problems", "mid_samples")
+        problems, samples = (self.recipe[key] for key in size)
+        evaluate_weights(
+            model, self.tokenizer, self.folder, self.recipe, step=state.global_step, n_problems=problems, n_samples=samples
+        )
+
+
+def train_arm(folder: Path, recipe: dict[str, Any]) -> None:
+    """Train one arm with the calibrated trainer and evaluate it on the way."""
+    from datasets import Dataset
+    from transformers import AutoTokenizer
+
+    from calibrated_sd.trainers.callbacks import JsonlLogCallback
+    from calibrated_sd.trainers.sdpo import CalibratedSDPOConfig, CalibratedSDPOTrainer
+
+    path = str(organism_path(recipe["model"]))
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    rows = [as_row(p, "train") for p in training_problems(recipe["n_train_problems"])]
+    checkpoints = folder / "trainer"
+    settings = CalibratedSDPOConfig(
+        output_dir=str(checkpoints),
+        max_steps=recipe["steps"],
+        seed=recipe["seed"],
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="steps",
+        save_steps=recipe["save_steps"],
+        save_total_limit=1,
+        model_init_kwargs={"attn_implementation": "eager"},
+        **recipe["trainer"],
+    )
+    trainer = CalibratedSDPOTrainer(
+        model=path,
+        reward_funcs=correctness_reward,
+        args=settings,
+        train_dataset=Dataset.from_list([{"prompt": r["prompt"], "answer": r["answer"]} for r in rows]),
+        processing_class=tokenizer,
+        callbacks=[JsonlLogCallback(folder / "train.jsonl"), EvaluateCallback(folder, recipe, tokenizer)],
+    )
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    trainer.model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def run_job(folder: Path) -> None:
+    """Do the job of a folder and record its status."""
+    recipe = read_json(folder / "run.json")["recipe"]
+    set_status(folder, RUNNING)
+    torch.set_num_threads(1)
+    since = time.monotonic()
+    try:
+        if recipe["kind"] == "arm":
+            train_arm(folder, recipe)
+        else:
+            model, tokenizer = load_organism(recipe["model"])
+            if recipe["kind"] == "ladder":
+                records = measure_ladder(
+                    model,
+                    tokenizer,
+                    n_problems=recipe["ladder_problems"],
+                    n_samples=recipe["ladder_samples"],
+                    n_screen=recipe["ladder_screen"],
+                )
+                write_jsonl(folder / "completions.jsonl", records)
+            else:
+                sizes = {"n_problems": recipe["eval_problems"], "n_samples": recipe["eval_samples"]}
+                evaluate_weights(model, tokenizer, folder, recipe, step=0, **sizes)
+                from calibrated_sd.experiments.traces import write_traces
+
+                write_traces(model, tokenizer, folder / "traces.jsonl", n=recipe["trace_rollouts"])
+    except BaseException as error:
+        set_status(folder, FAILED, error=f"{type(error).__name__}: {error}", wall_time_s=time.monotonic() - since)
+        traceback.print_exc()
+        raise
+    set_status(folder, OK, wall_time_s=round(time.monotonic() - since, 1), error=None)
+
+
+if __name__ == "__main__":
+    run_job(Path(sys.argv[1]))

@@ -1,0 +1,44 @@
+"""Loads the organism: the shipped weights, or a folder made by `csd organism pretrain`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from calibrated_sd.errors import ConfigError
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+
+
+def organism_path(model: str = "organism") -> Path:
+    """The folder of the organism's files.
+
+    Args:
+        model: ``"organism"`` for the shipped checkpoint, else a folder.
+
+    Raises:
+        ConfigError: the folder has no model or no tokenizer.
+    """
+    folder = WEIGHTS if model == "organism" else Path(model)
+    for name, what in (("config.json", "model"), ("model.safetensors", "weights"), ("tokenizer.json", "tokenizer")):
+        if not (folder / name).is_file():
+            raise ConfigError(
+                f"{folder} has no {what} ({name} is missing). Give the folder that `csd organism pretrain` wrote, or "
+                "leave out the option to use the shipped organism."
+            )
+    return folder
+
+
+def load_organism(model: str = "organism") -> tuple[Any, Any]:
+    """Model (float32, evaluation mode) and tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = str(organism_path(model))
+    weights = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", local_files_only=True)
+    return weights.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def model_sha256(model: str = "organism") -> str:
+    """SHA-256 of the weights file, for provenance."""
+    return hashlib.sha256((organism_path(model) / "model.safetensors").read_bytes()).hexdigest()

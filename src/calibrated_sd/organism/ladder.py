@@ -1,0 +1,138 @@
+"""The context ladder (paper §3, Table 1) on the organism: sample under each context level, grade, count.
+
+The demonstration of level s is a successful context-free search, that of ỹ a confident rewrite, that of s∖think the
+final answer alone. Problems can be screened by base pass rate first; the screening samples are used for nothing else,
+so that selecting hard problems does not bias the accuracy reported for them.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+from calibrated_sd.evaluation.generate import generate_completions
+from calibrated_sd.evaluation.metrics import summarise, tidy
+from calibrated_sd.markers import count_markers
+from calibrated_sd.organism.corpus import CONTEXTS, context_prompt, demonstration
+from calibrated_sd.organism.grammar import Habits
+from calibrated_sd.organism.puzzles import FAMILIES, Problem, all_problems
+from calibrated_sd.organism.suites import boxed_number
+from calibrated_sd.records import MARKER_COUNTS, CompletionRecord, prompt_sha256
+
+SCREEN = "screen"
+"""Suite name of the screening samples."""
+MAX_NEW_TOKENS = 256
+
+
+def ladder_problems(family: str, n: int, seed: int = 0) -> list[Problem]:
+    """The first `n` problems of a seeded order of a whole family (fewer if it has fewer)."""
+    problems = all_problems(family)
+    random.Random(f"ladder-{family}-{seed}").shuffle(problems)
+    return problems[:n]
+
+
+def sample_records(
+    model: Any,
+    tokenizer: Any,
+    problems: list[Problem],
+    prompts: list[str],
+    *,
+    suite: str | Callable[[Problem], str],
+    n_samples: int,
+    seed: int,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    **fields: Any,
+) -> list[CompletionRecord]:
+    """Sample, grade and count; `fields` (context, arm, seed, step) go into the records."""
+    by_id = {p.problem_id: p for p in problems}
+    completions = generate_completions(
+        model,
+        tokenizer,
+        [[{"role": "user", "content": prompt}] for prompt in prompts],
+        problem_ids=list(by_id),
+        n=n_samples,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+    return [
+        CompletionRecord(
+            suite=suite if isinstance(suite, str) else suite(by_id[c.problem_id]),
+            problem_id=c.problem_id,
+            sample=c.sample,
+            prompt_sha256=prompt_sha256(c.prompt_text),
+            completion=c.text,
+            finish_reason=c.finish_reason,
+            n_tokens=len(c.token_ids),
+            correct=boxed_number(c.text) == str(by_id[c.problem_id].answer),
+            markers={name: sum(count_markers(c.text, name).values()) for name in MARKER_COUNTS},
+            **fields,
+        )
+        for c in completions
+    ]
+
+
+def measure_ladder(
+    model: Any,
+    tokenizer: Any,
+    *,
+    n_problems: int,
+    n_samples: int = 1,
+    n_screen: int = 0,
+    seed: int = 0,
+    habits: Habits | None = None,
+) -> list[CompletionRecord]:
+    """Completions of every family under every context level.
+
+    Args:
+        model, tokenizer: the organism.
+        n_problems: problems per family. A family with fewer gets more samples each, so that all have as many rows.
+        n_samples: samples per problem and level.
+        n_screen: context-free samples per problem for screening by pass rate; 0 for none.
+        seed: seed of problems, demonstrations and samples.
+        habits: how demonstrations are written.
+    """
+    habits = habits or Habits()
+    records: list[CompletionRecord] = []
+    for family in FAMILIES:
+        problems = ladder_problems(family, n_problems, seed)
+        repeats = n_samples * math.ceil(n_problems / len(problems))
+        if n_screen:
+            questions = [p.question for p in problems]
+            records += sample_records(
+                model, tokenizer, problems, questions, suite=SCREEN, n_samples=n_screen, seed=seed + 1, context="none"
+            )
+        for context in CONTEXTS:
+            rng = random.Random(f"demo-{family}-{context}-{seed}")
+            prompts = [context_prompt(p.question, demonstration(p, context, rng, habits)) for p in problems]
+            records += sample_records(
+                model, tokenizer, problems, prompts, suite=family, n_samples=repeats, seed=seed, context=context
+            )
+    return records
+
+
+def summarise_ladder(records: list[CompletionRecord]) -> dict[str, Any]:
+    """Accuracy, length and markers of every family and level as figures; the layout of ``ladder.json``."""
+    frame = tidy(r.as_dict() for r in records)
+    frame = frame[frame.suite != SCREEN]
+    wanted = {
+        "accuracy": "accuracy",
+        "n_tokens": "length",
+        "lexical_per_response": "markers_per_response",
+        "lexical_per_1k": "markers_per_1k",
+        "held_out_per_response": "held_out_per_response",
+    }
+    families: dict[str, Any] = {}
+    for name in (*FAMILIES, "all"):
+        rows = frame if name == "all" else frame[frame.suite == name]
+        families[name] = {
+            context: {
+                new: figure
+                for old, figure in summarise(rows[rows.context == context].assign(suite=name), ks=()).items()
+                if (new := wanted.get(old))
+            }
+            for context in CONTEXTS
+            if (rows.context == context).any()
+        }
+    return {"schema_version": 1, "families": families}
