@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from calibrated_sd.contexts.strip import strip_thinking
 from calibrated_sd.errors import ConfigError, unknown_name
@@ -109,7 +110,7 @@ def parse_levels(text: str | Mapping[str, float]) -> dict[str, float]:
     return {name: weight for name, weight in levels.items() if weight > 0}
 
 
-def _pairs(text: str | Mapping[str, float]) -> list[tuple[str, object]]:
+def _pairs(text: str | Mapping[str, float]) -> list[tuple[str, Any]]:
     if isinstance(text, str) and text.lstrip().startswith("{"):
         try:
             text = json.loads(text)
@@ -120,7 +121,7 @@ def _pairs(text: str | Mapping[str, float]) -> list[tuple[str, object]]:
     parts = [part.strip() for part in str(text).split(",")]
     if len(parts) == 1 and ":" not in parts[0]:
         return [(parts[0], 1.0)]
-    pairs = []
+    pairs: list[tuple[str, Any]] = []
     for part in parts:
         name, colon, weight = part.partition(":")
         if not colon:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from pathlib import Path
 
 from transformers import TrainerCallback
 
+from calibrated_sd.records import append_jsonl, read_jsonl, repair_tail, write_jsonl
+
 
 class JsonlLogCallback(TrainerCallback):
     """Append every dictionary that the trainer logs to a JSONL file, keys as logged, plus `step`.
 
-    Written by the main process only, one line per log, flushed at once: a run that is killed keeps its lines. When a run
-    is resumed from a checkpoint, lines after that checkpoint's step are dropped first, so that no step appears twice.
+    Written by the main process only, one line per log, flushed at once: a run that is killed keeps its lines. A run that
+    starts from step 0 starts the file anew; a run that is resumed from a checkpoint first drops the lines after the
+    checkpoint's step, so that no step appears twice. Numbers that JSON does not have (NaN, infinity) become null.
 
     Args:
         path: the file, e.g. `runs/<arm>/seed_0/train.jsonl`; its folder is created.
@@ -26,25 +29,17 @@ class JsonlLogCallback(TrainerCallback):
         """Start the file, or cut it back to the step from which the run goes on."""
         if not state.is_world_process_zero:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in self._lines() if line["step"] <= state.global_step] if state.global_step else []
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
-
-    def _lines(self) -> list[dict]:
-        if not self.path.exists():
-            return []
-        lines = []
-        for text in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                break  # the run was killed while it wrote this line
-        return lines
+        kept = []
+        if state.global_step and self.path.exists():
+            repair_tail(self.path)
+            kept = [line for line in read_jsonl(self.path, check_version=False) if line["step"] <= state.global_step]
+        write_jsonl(self.path, kept)
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         """Append one line."""
-        if logs and state.is_world_process_zero:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+        if not logs or not state.is_world_process_zero:
+            return
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in logs.items()
+        }
+        append_jsonl(self.path, [{"step": state.global_step, **finite}])

@@ -89,6 +89,8 @@ def check_prompt_lengths(trainer: Any) -> None:
     Raises:
         ContextError: a prompt and its completion take more positions than the model has.
     """
+    if "prompt" not in (getattr(trainer.train_dataset, "column_names", None) or []):
+        return  # not a datasets.Dataset; its prompts cannot be listed
     window = context_window(trainer.model)
     prompts = sorted(trainer.train_dataset["prompt"], key=lambda prompt: len(str(prompt)))[-LONGEST_CHECKED:]
     longest = max(len(ids) for ids in trainer._tokenize_prompts_untruncated(prompts))

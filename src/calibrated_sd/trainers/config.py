@@ -187,11 +187,16 @@ def check_calibration(args: Any) -> None:
     check_choice("demo_choice", args.demo_choice, DEMO_CHOICES)
     check_choice("loss_reduction", args.loss_reduction, tuple(LOSS_REDUCTIONS))
     check_choice("teacher_model_kind", args.teacher_model_kind, TEACHER_KINDS)
-    calibrator = build_calibrator(args.calibration_method, _as_mapping(args.calibration_kwargs))
+    calibrator = build_calibrator(args.calibration_method, as_mapping(args.calibration_kwargs))
     calibrator.check_strength(args.calibration_strength)
     build_schedule(args.calibration_schedule, args.calibration_strength)
     _check_contexts(args)
     _check_reach(args)
+    if args.distillation_mode == "topk_logits" and args.distillation_topk is None:
+        raise ConfigError(
+            "distillation_mode='topk_logits' needs distillation_topk, which is None. The paper's setting is 100, with "
+            "distillation_add_tail=True."
+        )
     if args.beta != 0:
         warnings.warn(
             f"beta={args.beta} has no effect: TRL's SDPO stores it but adds no KL term. Calibrators bring their own "
@@ -200,7 +205,8 @@ def check_calibration(args: Any) -> None:
         )
 
 
-def _as_mapping(kwargs: dict[str, Any] | str | None) -> dict[str, Any]:
+def as_mapping(kwargs: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Read `calibration_kwargs`: a mapping, a JSON object, or None for no settings. Raises ConfigError."""
     if isinstance(kwargs, str):
         try:
             kwargs = json.loads(kwargs)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from calibrated_sd.contexts import CONTEXTS, Sources, fit_demonstration, render_
 from calibrated_sd.trainers._trl import _extract_last_user_text, pad
 from calibrated_sd.trainers.checks import context_window
 from calibrated_sd.trainers.config import ContextPlan
+from calibrated_sd.trainers.successes import Successes
 
 
 @dataclass
@@ -108,19 +110,19 @@ class LevelContextBuilder:
 
     # ---- demonstrations ----------------------------------------------------------------------------------------
 
-    def _successes(self, output: dict[str, Any], rewards: Tensor) -> _Successes:
+    def _successes(self, output: dict[str, Any], rewards: Tensor) -> Successes:
         trainer = self.trainer
         gather, pad_id = trainer.accelerator.gather, trainer._tokenizer.pad_token_id
         padded = trainer.accelerator.pad_across_processes(output["completion_ids"], dim=1, pad_index=pad_id)
         threshold = trainer.args.success_reward_threshold
-        return _Successes(
+        return Successes(
             succeeded=[reward >= threshold for reward in gather(rewards).tolist()],
             completion_ids=[[i for i in ids if i != pad_id] for ids in gather(padded).tolist()],
             group_size=trainer.num_generations if trainer.model.training else trainer.num_generations_eval,
             first_row=trainer.accelerator.process_index * len(rewards),
         )
 
-    def _row(self, index: int, prompt: Any, output: dict[str, Any], successes: _Successes, feedback: Any) -> Row:
+    def _row(self, index: int, prompt: Any, output: dict[str, Any], successes: Successes, feedback: Any) -> Row:
         args = self.trainer.args
         place = successes.first_row + index
         others = successes.siblings(place, skip_self=args.dont_reprompt_on_self_success)
@@ -142,7 +144,7 @@ class LevelContextBuilder:
         mask = output["prompt_mask"][index].bool()
         return Row(prompt, output["prompt_ids"][index][mask].tolist(), demonstrations, said)
 
-    def _choose(self, others: list[int], successes: _Successes, place: int) -> int:
+    def _choose(self, others: list[int], successes: Successes, place: int) -> int:
         lengths = {other: len(successes.completion_ids[other]) for other in others}
         match self.plan.choice:
             case "random":
@@ -198,24 +200,26 @@ class LevelContextBuilder:
             if not CONTEXTS[level].is_free
         ]
         ids = [row.student_ids for row in rows]
-        encoded = (
-            trainer._tokenize_prompts_untruncated([self._message(row, text) for _, row, text in shown]) if shown else []
-        )
+        full = self._encode([self._message(row, text) for _, row, text in shown]) if shown else []
         cut = 0
-        for (index, row, text), full_ids in zip(shown, encoded, strict=True):
+        for (index, row, text), full_ids in zip(shown, full, strict=True):
             fitted = fit_demonstration(
                 text,
-                encode_prompt=lambda shorter, row=row: list(
-                    trainer._tokenize_prompts_untruncated([self._message(row, shorter)])[0]
-                ),
+                encode_prompt=partial(self._encode_shorter, row),
                 encode_text=lambda plain: tokenizer(plain, add_special_tokens=False)["input_ids"],
                 decode_text=tokenizer.decode,
                 limit=limit,
-                full_ids=list(full_ids),
+                full_ids=full_ids,
             )
             ids[index] = fitted.ids
             cut += fitted.truncated
         return ids, cut
+
+    def _encode(self, messages: list[Any]) -> list[list[int]]:
+        return [list(ids) for ids in self.trainer._tokenize_prompts_untruncated(messages)]
+
+    def _encode_shorter(self, row: Row, demonstration: str) -> list[int]:
+        return self._encode([self._message(row, demonstration)])[0]
 
     def _tensors(self, ids: list[list[int]], output: dict[str, Any]) -> tuple[Tensor, Tensor]:
         device = output["completion_ids"].device
@@ -230,7 +234,7 @@ class LevelContextBuilder:
 
     # ---- figures -----------------------------------------------------------------------------------------------
 
-    def _measure(self, rows: list[Row], active: list[bool], successes: _Successes, truncated: int, feedbacks) -> None:
+    def _measure(self, rows: list[Row], active: list[bool], successes: Successes, truncated: int, feedbacks) -> None:
         """TRL's figures under TRL's names, and ours, over all processes."""
         accelerator = self.trainer.accelerator
         shown = sum(row.has(level) for row in rows for level in self._levels_of(row) if not CONTEXTS[level].is_free)
@@ -256,30 +260,6 @@ class LevelContextBuilder:
         if self.plan.forwards_all:
             return [name for name in self.plan.levels if row.has(name)]
         return [] if row.drawn is None else [row.drawn]
-
-
-@dataclass
-class _Successes:
-    """Which rollouts succeeded, over all processes, and what they said."""
-
-    succeeded: list[bool]
-    completion_ids: list[list[int]]
-    group_size: int
-    first_row: int
-
-    def siblings(self, place: int, skip_self: bool) -> list[int]:
-        """Successful rows of the same group, in order."""
-        start = place // self.group_size * self.group_size
-        return [
-            other
-            for other in range(start, start + self.group_size)
-            if self.succeeded[other] and not (skip_self and other == place)
-        ]
-
-    def group_fraction(self) -> float:
-        """Share of groups with at least one success."""
-        groups = range(0, len(self.succeeded), self.group_size)
-        return sum(any(self.succeeded[g : g + self.group_size]) for g in groups) / max(1, len(groups))
 
 
 def primary_level(plan: ContextPlan) -> str:

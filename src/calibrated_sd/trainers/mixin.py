@@ -8,8 +8,8 @@ happens where the loss is made; and no collective is called under a condition th
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import set_seed
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from calibrated_sd.calibrators import (
     Calibrator,
-    MixToFloor,
     Penalty,
     Target,
     Views,
@@ -25,7 +24,6 @@ from calibrated_sd.calibrators import (
     build_calibrator,
     build_schedule,
     diagnostics,
-    mix_levels,
 )
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.markers import MarkerSet, count_markers, marker_token_ids
@@ -34,6 +32,7 @@ from calibrated_sd.shapes import Logps, MarkerIds, PerToken, Scalar
 from calibrated_sd.trainers import checkpoint as teacher_checkpoint
 from calibrated_sd.trainers._trl import (
     DistillationLogits,
+    SDPOTrainer,
     apply_importance_sampling_clipping,
     compute_full_logit_self_distillation_loss,
     compute_sampled_token_self_distillation_loss,
@@ -41,32 +40,38 @@ from calibrated_sd.trainers._trl import (
     selective_log_softmax,
 )
 from calibrated_sd.trainers.checks import check_prompt_lengths
-from calibrated_sd.trainers.config import LOSS_REDUCTIONS, CalibrationFields, ContextPlan
+from calibrated_sd.trainers.config import LOSS_REDUCTIONS, CalibrationFields, ContextPlan, as_mapping
 from calibrated_sd.trainers.context_builder import LevelContextBuilder, level_inputs
+from calibrated_sd.trainers.level_mixture import combine_levels
 from calibrated_sd.trainers.metrics import TokenSums, figures
 from calibrated_sd.trainers.reference import ContextFreeReference
+
+# For the type checker the mixin is what it will be mixed into; at run time it has no base of its own.
+Host: Any = SDPOTrainer if TYPE_CHECKING else object
 
 
 @dataclass
 class CalibratedLogits(DistillationLogits):
-    """TRL's logits and what calibration needs besides. `teacher_logits` is what the student imitates.
+    """TRL's logits and what a calibrator made of them. `teacher_logits` is what the student imitates.
 
     Attributes:
-        context_logits: the teacher's logits before a calibrator edits them, (B, T, V).
-        reference_logits: of the context-free reference, (B, T, V), or None where it was not run.
+        penalty: to be added to the loss of each token, already multiplied by the strength, (B, T); or None.
+        weights: factors on the loss of each token, (B, T); or None.
     """
 
-    context_logits: Tensor | None = None
-    reference_logits: Tensor | None = None
+    penalty: PerToken | None = None
+    weights: PerToken | None = None
 
 
-class CalibrationMixin:
+class CalibrationMixin(Host):
     """Put it before a TRL trainer in the bases, and call `_setup_calibration` at the end of the constructor."""
 
     def _setup_calibration(self, settings: CalibrationFields, plan: ContextPlan | None) -> None:
         """Make everything that needs a finished trainer: marker ids, reference, context builder, per-process seed."""
         self.calibration = settings
-        self.calibrator: Calibrator = build_calibrator(settings.calibration_method, settings.calibration_kwargs)
+        self.calibrator: Calibrator = build_calibrator(
+            settings.calibration_method, as_mapping(settings.calibration_kwargs)
+        )
         self._schedule = build_schedule(settings.calibration_schedule, settings.calibration_strength)
         self._reduction = LOSS_REDUCTIONS[settings.loss_reduction]
         self._sums = TokenSums()
@@ -77,8 +82,9 @@ class CalibrationMixin:
         if plan is not None:
             self.teacher_context_builder = LevelContextBuilder(self, plan)
         check_prompt_lengths(self)
+        self._measures_distributions = settings.calibration_metrics != "off" and self.marker_ids is not None
         runs_reference = (settings.is_calibrated and self.calibrator.needs_reference) or (
-            settings.calibration_metrics == "full" and self.marker_ids is not None
+            settings.calibration_metrics == "full" and self._measures_distributions
         )
         distils = self.args.distillation_weight > 0 and not self.use_teacher_server
         self.reference = ContextFreeReference(self) if runs_reference and distils else None
@@ -101,7 +107,8 @@ class CalibrationMixin:
 
     def current_strength(self) -> float:
         """The strength at the present optimizer step."""
-        return self._schedule.strength(self.state.global_step, self.state.max_steps)
+        # Before train() the length of the run is not known; at step 0 it does not matter.
+        return self._schedule.strength(self.state.global_step, max(1, self.state.max_steps))
 
     # ---- teacher -----------------------------------------------------------------------------------------------
 
@@ -112,21 +119,56 @@ class CalibrationMixin:
     def _compute_teacher_student_logits(self, model, teacher_model, inputs) -> CalibratedLogits:
         logits = super()._compute_teacher_student_logits(model, teacher_model, inputs)
         logits = CalibratedLogits(**{field.name: getattr(logits, field.name) for field in fields(logits)})
+        free_logps = None
         if self._plan is not None and self._plan.forwards_all:
-            logits.teacher_logits = self._mix_context_levels(teacher_model, inputs, logits)
-        logits.context_logits = logits.teacher_logits
+            logits.teacher_logits, free_logps = self._mix_context_levels(self._plan, teacher_model, inputs, logits)
+        reference = None
         if self.reference is not None:
-            logits.reference_logits = self.reference.logits(inputs)
-        if self.calibration.is_calibrated and isinstance(self.calibrator, Target):
-            with torch.no_grad():
-                # Log-probabilities are logits too, and the temperature is in them already.
-                logits.teacher_logits = self.calibrator.edit_teacher(self._views(logits), self.current_strength())
+            # The frozen initial weights on the student's own prompt: a level `none` of a base teacher is just that.
+            shared = self.args.teacher_model_kind == "base" and free_logps is not None
+            reference = free_logps if shared else self.reference.logits(inputs)
+        if self.calibration.is_calibrated or self._measures_distributions:
+            mode = "train" if model.training else "eval"
+            self._calibrate(mode, logits, reference)
         return logits
 
-    def _mix_context_levels(self, teacher_model, inputs, logits: CalibratedLogits) -> Logps:
-        """One teacher forward per level, whatever the rows hold, then the mixture that `context_mixing` names."""
+    def _calibrate(self, mode: str, logits: CalibratedLogits, reference: Tensor | None) -> None:
+        """Let the calibrator act on `logits`, and measure. Nothing of vocabulary size is kept beyond this call."""
+        strength = self.current_strength() if self.calibration.is_calibrated else 0.0
+        views = self._views(logits, reference)
+        cost: PerToken | None = None
+        if not self.calibration.is_calibrated:
+            pass
+        elif isinstance(self.calibrator, Target):
+            # Log-probabilities are logits too, and the temperature is in them already.
+            with torch.no_grad():
+                logits.teacher_logits = self.calibrator.edit_teacher(views, strength)
+        elif isinstance(self.calibrator, Penalty):
+            student = torch.log_softmax(logits.student_logits.float(), dim=-1)
+            logits.penalty = cost = strength * self.calibrator.penalty(replace(views, student=student), strength)
+        elif isinstance(self.calibrator, Weight):
+            logits.weights = self.calibrator.weights(views, logits.completion_ids, strength)
+            cost = 1 - logits.weights
+        if not self._measures_distributions:
+            return
+        with torch.no_grad():
+            if self.calibration.is_calibrated and isinstance(self.calibrator, Target):
+                cost = forward_kl(student=views.teacher, teacher=logits.teacher_logits)
+            sums: dict[str, Any] = diagnostics(views, logits.loss_mask)
+            if cost is not None:
+                sums["penalty"] = torch.where(logits.loss_mask > 0, cost.detach(), 0.0).sum()
+            self._sums.add(mode, sums | {"strength": strength, "n_batches": 1.0})
+
+    def _mix_context_levels(
+        self, plan: ContextPlan, teacher_model, inputs, logits: CalibratedLogits
+    ) -> tuple[Logps, Logps | None]:
+        """One teacher forward per level, whatever the rows hold, then the mixture that `context_mixing` names.
+
+        Returns:
+            the mixture, and the log-probabilities under the level `none` if there is such a level.
+        """
         by_level: dict[str, Logps] = {}
-        for name, given in level_inputs(inputs, self._plan).items():
+        for name, given in level_inputs(inputs, plan).items():
             if given is None:  # the level of `teacher_input_ids`, which TRL has run already
                 level_logits = logits.teacher_logits
             else:
@@ -138,32 +180,16 @@ class CalibrationMixin:
                         logits_to_keep=inputs["completion_ids"].size(1),
                     )
             by_level[name] = torch.log_softmax(level_logits.float(), dim=-1)
-        levels, available = self._plan.levels, inputs["context_available"]
-        if self._plan.mixing != "mix_to_floor":
-            return mix_levels(list(by_level.values()), list(levels.values()), self._plan.mixing, available)
-        # The same guarantee as arithmetic mixing, m ≥ w·m(none), with as little of the level `none` as it takes.
-        rich = [name for name in levels if name != "none"]
-        columns = [index for index, name in enumerate(levels) if name != "none"]
-        total = sum(levels[name] for name in rich)
-        richer = mix_levels(
-            [by_level[name] for name in rich],
-            [levels[name] / total for name in rich],
-            available=available[:, columns],
-        )
-        views = Views(student=richer, teacher=richer, reference=by_level["none"], marker_ids=self.marker_ids)
-        return MixToFloor().edit_teacher(views, levels["none"])
+        return combine_levels(by_level, plan, inputs["context_available"], self.marker_ids), by_level.get("none")
 
-    def _views(self, logits: CalibratedLogits, student: Logps | None = None) -> Views:
-        """What calibrators see, as float32 log-probabilities. Without `student`, the student carries no gradient."""
-
-        def normalise(scores: Tensor) -> Logps:
-            return torch.log_softmax(scores.float(), dim=-1)
-
+    def _views(self, logits: CalibratedLogits, reference: Tensor | None) -> Views:
+        """What calibrators see: float32 log-probabilities, none of them with a gradient."""
+        assert self.marker_ids is not None  # without any the trainer neither calibrates nor measures
         with torch.no_grad():
             return Views(
-                student=normalise(logits.student_logits) if student is None else student,
-                teacher=normalise(logits.context_logits),
-                reference=None if logits.reference_logits is None else normalise(logits.reference_logits),
+                student=torch.log_softmax(logits.student_logits.float(), dim=-1),
+                teacher=torch.log_softmax(logits.teacher_logits.float(), dim=-1),
+                reference=None if reference is None else torch.log_softmax(reference.float(), dim=-1),
                 marker_ids=self.marker_ids,
                 completion_ids=logits.completion_ids,
                 completion_mask=logits.completion_mask,
@@ -171,22 +197,8 @@ class CalibrationMixin:
 
     # ---- loss --------------------------------------------------------------------------------------------------
 
-    def _compute_self_distillation_loss(self, model, inputs, distillation_logits) -> Scalar:
-        mode = "train" if model.training else "eval"
-        calibrated = self.calibration.is_calibrated
-        adds, scales = (calibrated and isinstance(self.calibrator, kind) for kind in (Penalty, Weight))
-        strength = self.current_strength() if calibrated else 0.0
-        penalty: PerToken | None = None
-        weights: PerToken | None = None
-        if adds:
-            student = torch.log_softmax(distillation_logits.student_logits.float(), dim=-1)
-            penalty = strength * self.calibrator.penalty(self._views(distillation_logits, student), strength)
-        if scales:
-            weights = self.calibrator.weights(
-                self._views(distillation_logits), distillation_logits.completion_ids, strength
-            )
-        if self.calibration.calibration_metrics != "off" and self.marker_ids is not None:
-            self._record_distributions(mode, distillation_logits, strength, penalty, weights)
+    def _compute_self_distillation_loss(self, model, inputs, distillation_logits: CalibratedLogits) -> Scalar:
+        penalty, weights = distillation_logits.penalty, distillation_logits.weights
         if penalty is None and weights is None and self.calibration.loss_reduction == "upstream":
             return self._upstream_loss(model, inputs, distillation_logits)
 
@@ -199,6 +211,7 @@ class CalibrationMixin:
         if penalty is not None:
             loss = loss + reduce_loss(penalty, mask, self._reduction)
         mean = (per_token_loss.detach() * mask).sum() / mask.sum().clamp(min=1.0)
+        mode = "train" if model.training else "eval"
         self._log_self_distillation_metric(mode, self.accelerator.gather(mean).mean().item())
         return loss
 
@@ -244,23 +257,6 @@ class CalibrationMixin:
         return per_token_loss
 
     # ---- figures -----------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _record_distributions(self, mode, logits: CalibratedLogits, strength, penalty, weights) -> None:
-        views, mask = self._views(logits), logits.loss_mask
-        sums: dict[str, Any] = diagnostics(views, mask)
-        sums |= {"strength": strength, "n_batches": 1.0}
-        if penalty is not None:
-            cost = penalty.detach()
-        elif weights is not None:
-            cost = 1 - weights
-        elif logits.teacher_logits is not logits.context_logits:
-            cost = forward_kl(student=views.teacher, teacher=logits.teacher_logits)
-        else:
-            cost = None
-        if cost is not None:
-            sums["penalty"] = torch.where(mask > 0, cost, 0.0).sum()
-        self._sums.add(mode, sums)
 
     def _prepare_training_batch(self, inputs):
         if self._plan is not None:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
+
 from calibrated_sd.trainers._trl import SDPOConfig, SDPOTrainer
 from calibrated_sd.trainers.checks import check_data, load_processing_class
 from calibrated_sd.trainers.config import CalibrationFields, check_calibration
@@ -15,7 +17,7 @@ class CalibratedSDPOConfig(CalibrationFields, SDPOConfig):
     Configuration of the [`CalibratedSDPOTrainer`]: every field of TRL's `SDPOConfig`, and those below.
     {CalibrationFields.__doc__}"""
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [  # type: ignore[misc]
         *SDPOConfig._VALID_DICT_FIELDS,
         "generation_kwargs",
         "chat_template_kwargs",
@@ -24,13 +26,13 @@ class CalibratedSDPOConfig(CalibrationFields, SDPOConfig):
     ]
 
     # TRL types these as mappings only, so that a JSON object on the command line is refused.
-    model_init_kwargs: dict[str, Any] | str | None = field(
+    model_init_kwargs: dict[str, Any] | str | None = field(  # type: ignore[assignment]
         default=None, metadata=dict(SDPOConfig.__dataclass_fields__["model_init_kwargs"].metadata)
     )
-    generation_kwargs: dict[str, Any] | str | None = field(
+    generation_kwargs: dict[str, Any] | str | None = field(  # type: ignore[assignment]
         default=None, metadata=dict(SDPOConfig.__dataclass_fields__["generation_kwargs"].metadata)
     )
-    chat_template_kwargs: dict[str, Any] | str | None = field(
+    chat_template_kwargs: dict[str, Any] | str | None = field(  # type: ignore[assignment]
         default=None, metadata=dict(SDPOConfig.__dataclass_fields__["chat_template_kwargs"].metadata)
     )
 
@@ -39,7 +41,7 @@ class CalibratedSDPOConfig(CalibrationFields, SDPOConfig):
         check_calibration(self)
 
 
-class CalibratedSDPOTrainer(CalibrationMixin, SDPOTrainer):
+class CalibratedSDPOTrainer(CalibrationMixin, SDPOTrainer):  # type: ignore[misc]
     """
     TRL's `SDPOTrainer` with a calibrator. Same constructor, same methods, still an instance of TRL's class.
 
@@ -74,7 +76,7 @@ class CalibratedSDPOTrainer(CalibrationMixin, SDPOTrainer):
     """
 
     config_cls = CalibratedSDPOConfig
-    _tag_names: ClassVar[list[str]] = [*SDPOTrainer._tag_names, "calibrated-sd"]
+    _tag_names: ClassVar[list[str]] = [*SDPOTrainer._tag_names, "calibrated-sd"]  # type: ignore[misc]
 
     def __init__(
         self,
@@ -91,7 +93,9 @@ class CalibratedSDPOTrainer(CalibrationMixin, SDPOTrainer):
     ):
         if args is None:
             name = model if isinstance(model, str) else getattr(model.config, "_name_or_path", "") or "model"
-            args = CalibratedSDPOConfig(f"{name.rstrip('/').split('/')[-1]}-SDPO")
+            # TRL's default of bf16 needs an accelerator, or to be told that there is none.
+            no_accelerator = not torch.accelerator.is_available()
+            args = CalibratedSDPOConfig(f"{name.rstrip('/').split('/')[-1]}-SDPO", use_cpu=no_accelerator)
         settings = args if isinstance(args, CalibrationFields) else CalibrationFields()
         plan = settings.context_plan(getattr(args, "remove_thinking_from_demonstration", False))
         check_data(args, train_dataset, plan)
