@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 BACKENDS = ("transformers", "vllm")
 ORGANISM = "organism"
 # Settings that decide what is sampled: a folder is only continued with the same ones.
-_SETTINGS = ("model", "suite", "n", "backend", "max_new_tokens", "temperature", "top_p", "seed", "batch_size", "grader")
-_SETTINGS += ("arm", "limit", "prompt_column", "answer_column")
+_SETTINGS = (
+    *("model", "suite", "n", "backend", "max_new_tokens", "temperature", "top_p", "seed", "batch_size"),
+    *("grader", "arm", "limit", "prompt_column", "answer_column"),
+)
 
 
 def evaluate_command(
@@ -60,21 +62,24 @@ def evaluate_command(
     quiet_libraries()
     from calibrated_sd.evaluation.grading import get_grader
     from calibrated_sd.experiments.provenance import provenance
-    from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, prepare_output, read_json, write_json
+    from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, check_output, prepare_output, read_json, write_json
 
-    # Everything that can be wrong is checked before anything is written, deleted or loaded.
+    # Everything that can be wrong is checked, the quick things first, before anything is written or deleted.
     _check_settings(settings)
     get_grader(grader)
+    manifest = check_output(output, if_exists) / MANIFEST
+    if if_exists == "resume" and manifest.is_file():
+        _check_same_settings(read_json(manifest), settings, output)
     folder = _model_folder(model)
     problems = _problems(settings)
-    open_backend = _vllm_backend if backend == "vllm" else _transformers_backend
-    weights, tokenizer, sample = open_backend(folder, settings)
+    weights, tokenizer, config, sample = (_vllm if backend == "vllm" else _transformers)(folder, settings)
 
-    prepare_output(output, if_exists)  # type: ignore[arg-type]
-    if (output / MANIFEST).is_file():
-        _check_same_settings(read_json(output / MANIFEST), settings, output)
-    else:
-        write_json(output / MANIFEST, {"schema_version": SCHEMA_VERSION, "kind": "evaluate", "settings": settings})
+    from calibrated_sd.evaluation.generate import check_prompts
+
+    check_prompts(config, tokenizer, problems, max_new_tokens)
+
+    prepare_output(output, if_exists)
+    write_json(manifest, {"schema_version": SCHEMA_VERSION, "kind": "evaluate", "settings": settings})
 
     from calibrated_sd.evaluation.completions import record_completions
     from calibrated_sd.evaluation.metrics import summarise
@@ -180,7 +185,8 @@ def _load(what: str, folder: str, load: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _transformers_backend(folder: str, settings: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _transformers(folder: str, settings: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """Model, tokenizer, the model's configuration, and the function that samples."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -191,21 +197,20 @@ def _transformers_backend(folder: str, settings: dict[str, Any]) -> tuple[Any, A
     # Half precision is slower than float32 on CPUs without matrix instructions for it.
     dtype = torch.bfloat16 if gpu else torch.float32
     model = _load("model", folder, lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=dtype))
-    return model.to("cuda" if gpu else "cpu"), tokenizer, iter_completions
+    return model.to("cuda" if gpu else "cpu"), tokenizer, model.config, iter_completions
 
 
-def _vllm_backend(folder: str, settings: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _vllm(folder: str, settings: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """As :func:`_transformers`, with a ``vllm.LLM`` as the model."""
     from calibrated_sd.evaluation.vllm_backend import import_vllm, iter_completions_vllm
 
     vllm = import_vllm()
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = _load("tokenizer", folder, lambda: AutoTokenizer.from_pretrained(folder))
-    return (
-        _load("model", folder, lambda: vllm.LLM(model=folder, seed=settings["seed"])),
-        tokenizer,
-        iter_completions_vllm,
-    )
+    config = _load("configuration", folder, lambda: AutoConfig.from_pretrained(folder))
+    llm = _load("model", folder, lambda: vllm.LLM(model=folder, seed=settings["seed"]))
+    return llm, tokenizer, config, iter_completions_vllm
 
 
 class _Progress:

@@ -68,7 +68,7 @@ def record_completions(
     path, grade = Path(path), get_grader(grader)
     marker_sets = {name: MarkerSet.load(name) for name in MARKER_COUNTS}
     by_key = {f"{p['suite']}/{p['problem_id']}": p for p in problems}  # the key also names the random streams
-    condition = {"arm": arm, "seed": seed, "step": step, "context": context}
+    condition: dict[str, Any] = {"arm": arm, "seed": seed, "step": step, "context": context}
 
     repair_tail(path)
     rows = read_completions(path) if path.exists() else []

@@ -187,6 +187,15 @@ def render_prompts(
     return texts, token_ids
 
 
+def check_prompts(
+    config: Any, tokenizer: Any, problems: Sequence[Mapping[str, Any]], max_new_tokens: int, **options: Any
+) -> None:
+    """Raise what sampling these problems would raise, before anything is written. ``config`` is the model's."""
+    ids = [f"{p['suite']}/{p['problem_id']}" for p in problems]
+    _, token_ids = render_prompts(tokenizer, [p["prompt"] for p in problems], ids, **options)
+    check_window(config, ids, token_ids, max_new_tokens)
+
+
 def check_window(config: Any, ids: Sequence[str], token_ids: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     """Raise ContextError for the first prompt that is empty or too long, ConfigError for ids the model lacks."""
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
@@ -239,7 +248,7 @@ def _sample_batch(
     draws = torch.from_numpy(uniforms).to(device)
     stops = torch.tensor(sorted(stop_ids), device=device, dtype=torch.long)
     accepted = inspect.signature(model.forward).parameters
-    optional = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+    optional: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 
     written = torch.zeros(len(prompts), sampling.max_new_tokens, dtype=torch.long, device=device)
     lengths = torch.full((len(prompts),), sampling.max_new_tokens, dtype=torch.long, device=device)

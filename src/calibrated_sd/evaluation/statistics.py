@@ -191,9 +191,8 @@ def holm(p_values: Mapping[Any, float] | Iterable[float]) -> Any:
 
 
 def _table(values: Values, reduction: Reduction = "mean") -> _Table:
-    if not isinstance(values, (Mapping, pd.Series)):
-        values = dict(enumerate(values))
-    seeds = list(values.values()) if _by_seed(values) else [values]
+    given: Any = values if isinstance(values, (Mapping, pd.Series)) else dict(enumerate(values))
+    seeds = [one for _, one in given.items()] if _by_seed(given) else [given]
     reduced = [_reduced(one, reduction) for one in seeds]
     questions = tuple(sorted({q for one in reduced for q in one}, key=lambda q: (str(type(q)), q)))
     cells = np.array([[one.get(q, np.nan) for q in questions] for one in reduced], dtype=float)

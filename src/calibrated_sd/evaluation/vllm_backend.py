@@ -9,7 +9,7 @@ equal tokens for another batch composition, and its samples differ from those of
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def iter_completions_vllm(
         made = []
         for (i, s), output in zip(jobs, llm.generate(requests, settings, use_tqdm=False), strict=True):
             sample = output.outputs[0]
-            reason = "stop" if sample.finish_reason == "stop" else "length"
+            reason: Literal["stop", "length"] = "stop" if sample.finish_reason == "stop" else "length"
             made.append(Completion(ids[i], s, texts[i], tuple(sample.token_ids), sample.text, reason))
         yield made
         done += len(made)

@@ -16,7 +16,7 @@ from calibrated_sd.records.files import (
     write_json,
     write_jsonl,
 )
-from calibrated_sd.records.folders import IF_EXISTS, MANIFEST, prepare_output
+from calibrated_sd.records.folders import IF_EXISTS, MANIFEST, check_output, prepare_output
 from calibrated_sd.records.schema import (
     MARKER_COUNTS,
     SCHEMA_VERSION,
@@ -34,6 +34,7 @@ __all__ = [
     "SCHEMA_VERSIONS",
     "CompletionRecord",
     "append_jsonl",
+    "check_output",
     "figure",
     "prepare_output",
     "prompt_sha256",

@@ -209,7 +209,8 @@ def read_completions(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         DataError: as :func:`read_jsonl`; also for a missing or ill-typed field, and for a sample that occurs twice
             (it would be counted twice).
     """
-    path, seen = Path(path), {}
+    path = Path(path)
+    seen: dict[tuple[Any, ...], int] = {}
     rows = []
     for number, row in _numbered_rows(path):
         problem = record_problem(row)

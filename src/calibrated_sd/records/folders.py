@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,7 @@ IF_EXISTS = ("raise", "resume", "overwrite")
 
 
 def prepare_output(
-    folder: str | os.PathLike[str], if_exists: Literal["raise", "resume", "overwrite"] = "raise"
+    folder: str | os.PathLike[str], if_exists: Literal["raise", "resume", "overwrite"] | str = "raise"
 ) -> Path:
     """Make an output folder ready, following the policy for one that is not empty.
 
@@ -32,16 +31,29 @@ def prepare_output(
         OutputError: the folder is not empty, is not ours, is a file, or cannot be written. Nothing has been changed.
         ConfigError: ``if_exists`` is not one of the three words.
     """
+    folder = check_output(folder, if_exists)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if if_exists == "overwrite":
+            _empty(folder)
+    except OSError as error:
+        raise OutputError(f"The output folder {folder} cannot be written ({error}). Give another folder.") from error
+    return folder
+
+
+def check_output(folder: str | os.PathLike[str], if_exists: str = "raise") -> Path:
+    """The checks of :func:`prepare_output` without changing anything; for commands that load a model first."""
     if if_exists not in IF_EXISTS:
         raise unknown_name("if_exists", if_exists, IF_EXISTS)
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
+    if not folder.exists():
+        return folder
+    if not folder.is_dir():
         raise OutputError(f"The output {folder} is a file. Give a folder.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         contents = sorted(folder.iterdir())
     except OSError as error:
-        raise OutputError(f"The output folder {folder} cannot be used ({error}). Give another folder.") from error
+        raise OutputError(f"The output folder {folder} cannot be read ({error}). Give another folder.") from error
     if not contents:
         return folder
     if if_exists == "raise":
@@ -54,8 +66,6 @@ def prepare_output(
             f"The output folder {folder} is not empty and has no {MANIFEST} written by this package, so it will not be "
             f"used with --if-exists {if_exists}. Nothing was changed. Give an empty folder."
         )
-    if if_exists == "overwrite":
-        _empty(folder, contents)
     return folder
 
 
@@ -73,9 +83,9 @@ def _is_ours(folder: Path) -> bool:
     )
 
 
-def _empty(folder: Path, contents: Iterable[Path]) -> None:
+def _empty(folder: Path) -> None:
     # The manifest goes last: an interrupted deletion leaves a folder that is still recognised as ours.
-    for entry in sorted(contents, key=lambda entry: entry.name == MANIFEST):
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == MANIFEST):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
