@@ -13,9 +13,7 @@ error_console = Console(stderr=True, soft_wrap=True)
 
 IfExists = Annotated[
     str,
-    typer.Option(
-        "--if-exists", help="What to do with an output folder that is not empty: raise, resume or overwrite."
-    ),
+    typer.Option("--if-exists", help="What to do with an output folder that is not empty: raise, resume or overwrite."),
 ]
 
 

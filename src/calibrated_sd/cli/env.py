@@ -19,10 +19,8 @@ def env_command(json_output: Annotated[bool, typer.Option("--json", help="Print 
     import json
 
     from calibrated_sd.experiments.provenance import provenance
-    from calibrated_sd.markers import MarkerSet
 
-    block = provenance()
-    block["marker_set_hash"] = {name: MarkerSet.load(name).hash for name in ("legacy", "lexical", "held_out")}
+    block = {key: value for key, value in provenance().items() if value is not None}
     if json_output:
         typer.echo(json.dumps(block, indent=2))
         return

@@ -13,7 +13,9 @@ from calibrated_sd.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     from calibrated_sd.organism.pretrain import PretrainConfig
 
-organism_app = typer.Typer(help="The CPU model organism: pretrain it, measure its context ladder.", no_args_is_help=True)
+organism_app = typer.Typer(
+    help="The CPU model organism: pretrain it, measure its context ladder.", no_args_is_help=True
+)
 
 
 def load_pretrain_config(path: Path, output: Path | None) -> PretrainConfig:
@@ -31,7 +33,11 @@ def load_pretrain_config(path: Path, output: Path | None) -> PretrainConfig:
     from calibrated_sd.organism.pretrain import PretrainConfig
 
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    sections = {"": (raw, PretrainConfig), "habits": (raw.get("habits"), Habits), "mixture": (raw.get("mixture"), Mixture)}
+    sections = {
+        "": (raw, PretrainConfig),
+        "habits": (raw.get("habits"), Habits),
+        "mixture": (raw.get("mixture"), Mixture),
+    }
     for section, (values, cls) in sections.items():
         known = {f.name for f in dataclasses.fields(cls)}
         for key in values or {}:
@@ -47,7 +53,9 @@ def load_pretrain_config(path: Path, output: Path | None) -> PretrainConfig:
 @organism_app.command("pretrain")
 def pretrain_command(
     config: Annotated[str, typer.Option(help="Recipe name or path.")] = "organism/pretrain.yaml",
-    output: Annotated[Path, typer.Option(help="Folder for model, tokenizer and checkpoints.")] = Path("organism-pretrain"),
+    output: Annotated[Path, typer.Option(help="Folder for model, tokenizer and checkpoints.")] = Path(
+        "organism-pretrain"
+    ),
     n_updates: Annotated[int | None, typer.Option(help="Override the number of updates (for a smoke run).")] = None,
     if_exists: IfExists = "raise",
 ) -> None:
@@ -78,7 +86,7 @@ def pretrain_command(
 @organism_app.command("ladder")
 def ladder_command(
     model: Annotated[str, typer.Option(help="'organism' (the shipped checkpoint) or a folder.")] = "organism",
-    n: Annotated[int, typer.Option(help="Problems per family.")] = 512,
+    n: Annotated[int, typer.Option(help="Samples per family and context level.")] = 512,
     seed: Annotated[int, typer.Option(help="Seed of problems and samples.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for completions and ladder.json.")] = Path("organism-ladder"),
     if_exists: IfExists = "raise",
@@ -93,7 +101,7 @@ def ladder_command(
     """
     quiet_libraries()
     from calibrated_sd.experiments.provenance import provenance
-    from calibrated_sd.organism.checkpoint import load_organism
+    from calibrated_sd.organism.checkpoint import load_organism, organism_path
     from calibrated_sd.organism.ladder import measure_ladder, summarise_ladder
     from calibrated_sd.records import prepare_output, write_json, write_jsonl
 
@@ -101,10 +109,10 @@ def ladder_command(
     weights, tokenizer = load_organism(model)
     records = measure_ladder(weights, tokenizer, n_problems=n, n_samples=1, seed=seed)
     summary = summarise_ladder(records)
-    block = provenance()
-    block["command"] = f"csd organism ladder --model {model} --n {n} --seed {seed}"
+    command = f"csd organism ladder --model {model} --n {n} --seed {seed}"
+    block = provenance(command=command, seed=seed, model_path=organism_path(model))
     write_jsonl(output / "completions.jsonl", records)
-    write_json(output / "ladder.json", {**summary, "provenance": block})
+    write_json(output / "ladder.json", {**summary, "samples_per_cell": n, "provenance": block})
     write_json(output / "manifest.json", {"schema_version": 1, "kind": "ladder", "provenance": block})
     for family, levels in summary["families"].items():
         for level, row in levels.items():

@@ -171,7 +171,9 @@ def policy_gradient_holds(data: RunData, best: str) -> tuple[Figures, str]:
         "ood_policy_gradient_minus_base": change,
         "markers_per_response_ratio": markers,
     }
-    shown = gap["value"] >= 3 * standard_error(gap) and gap["lo"] > 0 and change["lo"] >= -0.025 and markers["lo"] >= 0.9
+    shown = (
+        gap["value"] >= 3 * standard_error(gap) and gap["lo"] > 0 and change["lo"] >= -0.025 and markers["lo"] >= 0.9
+    )
     return figures, _verdict(shown, gap["hi"] < 0 or change["hi"] < -0.025)
 
 
@@ -202,7 +204,7 @@ def shift_is_specific(data: RunData, best: str) -> tuple[Figures, str]:
     change = {w: abs(after[w] - before[w]) for w in set(before) | set(after)}
     markers = [change[w] for w in change if w in marker_words]
     others = [change[w] for w in change if w not in marker_words | hedge_words]
-    if not markers or not others:
+    if len(markers) < 2 or len(others) < 2:
         return {}, NOT_RUN
     moved = mean_interval(dict(enumerate(markers)), unit="per response")
     rest = mean_interval(dict(enumerate(others)), unit="per response")

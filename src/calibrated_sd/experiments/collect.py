@@ -137,5 +137,19 @@ def summarise_run(data: RunData, *, n_resamples: int = 2000) -> pd.DataFrame:
         ]
     rows += contrast_rows(data, BASE, "ood_difference_vs_base")
     rows += contrast_rows(data, "sdpo", "ood_difference_vs_sdpo")
-    columns = ["arm", "seed", "suite", "step", "metric", "value", "lo", "hi", "n", "unit", "method", "p_value", "p_holm"]
+    columns = [
+        "arm",
+        "seed",
+        "suite",
+        "step",
+        "metric",
+        "value",
+        "lo",
+        "hi",
+        "n",
+        "unit",
+        "method",
+        "p_value",
+        "p_holm",
+    ]
     return pd.DataFrame(rows).reindex(columns=columns)

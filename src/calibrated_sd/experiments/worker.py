@@ -67,7 +67,13 @@ class EvaluateCallback(TrainerCallback):
         size = ("eval_problems", "eval_samples") if last else ("mid_problems", "mid_samples")
         problems, samples = (self.recipe[key] for key in size)
         evaluate_weights(
-            model, self.tokenizer, self.folder, self.recipe, step=state.global_step, n_problems=problems, n_samples=samples
+            model,
+            self.tokenizer,
+            self.folder,
+            self.recipe,
+            step=state.global_step,
+            n_problems=problems,
+            n_samples=samples,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,3 @@ def load_organism(model: str = "organism") -> tuple[Any, Any]:
     folder = str(organism_path(model))
     weights = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", local_files_only=True)
     return weights.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
-
-
-def model_sha256(model: str = "organism") -> str:
-    """SHA-256 of the weights file, for provenance."""
-    return hashlib.sha256((organism_path(model) / "model.safetensors").read_bytes()).hexdigest()

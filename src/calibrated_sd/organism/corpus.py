@@ -123,7 +123,9 @@ class PretrainingBatches(Dataset):
         rng = random.Random(f"{self.seed}-{group}")
         batches: list[list[tuple[list[int], list[float]]]] = []
         while len(batches) < GROUP:
-            pool = sorted((self.example(rng) for _ in range(GROUP * self.tokens_per_batch // 110)), key=lambda e: len(e[0]))
+            pool = sorted(
+                (self.example(rng) for _ in range(GROUP * self.tokens_per_batch // 110)), key=lambda e: len(e[0])
+            )
             batch: list[tuple[list[int], list[float]]] = []
             for ids, weights in pool:
                 if batch and (len(batch) + 1) * len(ids) > self.tokens_per_batch:

@@ -194,10 +194,60 @@ def vocabulary() -> list[str]:
     """Every word the organism, its prompts and the teacher templates can use, numbers excluded, in a fixed order."""
     groups = (HYPOTHESES, (RETRY,), VERIFY, REJECT, ACCEPT, GIVE_UP, CONFIDENT)
     spoken = [word for group in groups for words, _ in group for word in words]
-    fixed = (
-        "<think> </think> so x = . , the answer is \\boxed{ } need then mod * + y it "
-        "find below such that and with smaller below such "
-        "Correct Correctly solution: solve original question. question answer: Answer: given "
-        "oh again let me verify reconsider think i see but because possibly double-check first second thought"
-    ).split()
+    fixed = [
+        "<think>",
+        "</think>",
+        "so",
+        "x",
+        "=",
+        ".",
+        ",",
+        "the",
+        "answer",
+        "is",
+        "\\boxed{",
+        "}",
+        "need",
+        "then",
+        "mod",
+        "*",
+        "+",
+        "y",
+        "it",
+        "find",
+        "below",
+        "such",
+        "that",
+        "and",
+        "with",
+        "smaller",
+        "below",
+        "such",
+        "Correct",
+        "Correctly",
+        "solution:",
+        "solve",
+        "original",
+        "question.",
+        "question",
+        "answer:",
+        "Answer:",
+        "given",
+        "oh",
+        "again",
+        "let",
+        "me",
+        "verify",
+        "reconsider",
+        "think",
+        "i",
+        "see",
+        "but",
+        "because",
+        "possibly",
+        "double-check",
+        "first",
+        "second",
+        "thought",
+    ]
     return list(dict.fromkeys([*fixed, *spoken]))

@@ -59,9 +59,9 @@ class PretrainTrainer(Trainer):
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         weights = inputs["loss_weights"][:, 1:]
-        logits = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).logits[:, :-1]
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False).logits[
+            :, :-1
+        ]
         kept = weights > 0  # prompts carry no loss: leave them out of the softmax
         nll = F.cross_entropy(logits[kept].float(), inputs["input_ids"][:, 1:][kept], reduction="none")
         return (nll * weights[kept]).sum() / weights[kept].sum()
@@ -135,6 +135,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
     trainer = PretrainTrainer(model=model, args=arguments, train_dataset=batches, data_collator=lambda rows: rows[0])
     last = get_last_checkpoint(arguments.output_dir) if resume and Path(arguments.output_dir).is_dir() else None
     trainer.train(resume_from_checkpoint=last)
+    model.config.use_cache = True
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(out)

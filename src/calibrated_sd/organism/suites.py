@@ -71,7 +71,7 @@ def load_suite(name: str = "organism", n: int = 96, seed: int = 0) -> list[dict[
 
 def boxed_number(text: str) -> str | None:
     r"""The text in the last ``\boxed{…}``, spaces removed; None if there is none."""
-    head, box, tail = text.rpartition("\\boxed{")
+    _, box, tail = text.rpartition("\\boxed{")
     if not box or "}" not in tail:
         return None
     return tail.split("}")[0].replace(" ", "")

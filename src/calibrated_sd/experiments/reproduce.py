@@ -1,0 +1,221 @@
+"""The main job: train every arm on the organism, measure, decide the claims. No torch in this process.
+
+Order: the base evaluation, the ladder and all arms as separate jobs (see `runner`), then the files that reports read.
+Everything is derived from what the jobs wrote, so a run that was interrupted is finished by running it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from calibrated_sd.errors import ConfigError, DataError
+from calibrated_sd.experiments.claims import evaluate_claims
+from calibrated_sd.experiments.collect import BASE, RunData, load_run, summarise_run
+from calibrated_sd.experiments.provenance import provenance
+from calibrated_sd.experiments.recipe import Plan, load_plan
+from calibrated_sd.experiments.runner import OK, Job, run_jobs
+from calibrated_sd.organism.checkpoint import organism_path
+from calibrated_sd.organism.suites import SUITES, suite_problems
+from calibrated_sd.records import prepare_output, read_json, read_jsonl, write_json, write_jsonl
+
+Progress = Callable[[str, float], None]
+
+
+def plan_jobs(plan: Plan, directory: Path) -> list[Job]:
+    """All jobs of a plan; the cost is in units of one rollout generated and trained on."""
+    shared = {
+        "model": plan.model,
+        "n_train_problems": plan.n_train_problems,
+        "max_new_tokens": plan.max_new_tokens,
+        "eval_problems": plan.eval_problems,
+        "eval_samples": plan.eval_samples,
+    }
+    runs = directory / "runs"
+    jobs = [
+        Job(
+            runs / BASE / "seed_0",
+            {"kind": "base", "arm": BASE, "seed": 0, "trace_rollouts": plan.trace_rollouts, **shared},
+        ),
+        Job(
+            runs / "ladder",
+            {
+                "kind": "ladder",
+                "arm": BASE,
+                "model": plan.model,
+                "ladder_problems": plan.ladder_problems,
+                "ladder_samples": plan.ladder_samples,
+                "ladder_screen": plan.ladder_screen,
+            },
+        ),
+    ]
+    for seed in plan.seeds:
+        for arm in plan.arms:
+            recipe = {
+                "kind": "arm",
+                "arm": arm.name,
+                "seed": seed,
+                "steps": plan.steps,
+                "eval_steps": list(plan.eval_steps),
+                "save_steps": plan.eval_steps[0],
+                "mid_problems": plan.mid_problems,
+                "mid_samples": plan.mid_samples,
+                "trainer": {**plan.trainer, **arm.trainer},
+                **shared,
+            }
+            jobs.append(Job(runs / arm.name / f"seed_{seed}", recipe, cost=2.0 + 0.3 * plan.steps))
+    return jobs
+
+
+def _manifest(plan: Plan, command: str, wall_time_s: float | None) -> dict[str, Any]:
+    """The file that says what a folder is; rewritten with the wall time at the end."""
+    block = provenance(command=command, model_path=organism_path(plan.model), wall_time_s=wall_time_s)
+    block |= {"recipe_hash": plan.recipe_hash, "seed": list(plan.seeds)}
+    arms = [{"name": BASE, "label": "base (step 0)", "context": "–", "color_key": BASE}]
+    for arm in plan.arms:
+        settings = {**plan.trainer, **arm.trainer}
+        arms.append(
+            {
+                "name": arm.name,
+                "label": arm.label,
+                "context": arm.context,
+                "calibration_method": settings.get("calibration_method")
+                if settings.get("calibration_strength")
+                else None,
+                "calibration_strength": settings.get("calibration_strength", 0.0),
+                "distillation_weight": settings.get("distillation_weight", 1.0),
+                "learning_rate": settings["learning_rate"],
+                "color_key": arm.name,
+            }
+        )
+    return {
+        "schema_version": 1,
+        "kind": "reproduce",
+        "profile": plan.profile,
+        "best": plan.best,
+        "arms": arms,
+        "suites": [{"name": name, "label": label, "role": role} for name, (role, label) in SUITES.items()],
+        "seeds": list(plan.seeds),
+        "eval_steps": [0, *plan.eval_steps],
+        "plan": asdict(plan),
+        "notes": _notes(plan),
+        "provenance": block,
+    }
+
+
+def _notes(plan: Plan) -> list[str]:
+    rollouts = plan.steps * plan.trainer["per_device_train_batch_size"] * plan.trainer["gradient_accumulation_steps"]
+    notes = [
+        f"Every arm: the same {plan.n_train_problems} problems, {plan.steps} steps, {rollouts} rollouts, learning rate "
+        f"{plan.trainer['learning_rate']:g}, temperature 1.",
+        "Model organism of about 0.9M parameters: it argues mechanism, not scale.",
+    ]
+    if plan.profile == "quick":
+        notes.append("Smoke run: too small to conclude anything; it shows that every part works.")
+    if len(plan.seeds) == 1:
+        notes.append("One training seed: intervals cover the choice of questions and samples, not of the training run.")
+    return notes
+
+
+def write_examples(data: RunData, path: Path, n_per_suite: int = 2) -> None:
+    """A few completions of every arm on the same problems, chosen by their order in the suites and not by their text."""
+    rows = []
+    for suite in SUITES:
+        questions = {p.problem_id: p.question for p in suite_problems(suite, 10_000)}
+        present = [
+            {
+                r["problem_id"]
+                for r in data.records
+                if r["arm"] == arm and r["suite"] == suite and r["step"] == data.final_step(arm)
+            }
+            for arm in data.arms
+        ]
+        shared = [pid for pid in questions if present and all(pid in ids for ids in present)]
+        for pid in shared[:n_per_suite]:
+            for arm in data.arms:
+                record = next(
+                    r
+                    for r in data.records
+                    if (r["arm"], r["suite"], r["problem_id"], r["sample"], r["step"])
+                    == (arm, suite, pid, 0, data.final_step(arm))
+                )
+                keys = ("arm", "suite", "problem_id", "completion", "correct", "n_tokens")
+                rows.append({**{k: record[k] for k in keys}, "problem": questions[pid]})
+    write_jsonl(path, rows)
+
+
+def write_results(directory: Path, plan: Plan, command: str, wall_time_s: float | None) -> list[dict[str, Any]]:
+    """Everything derived from the jobs' files: summary, claims, examples, traces, manifest. Returns the claims."""
+    data = load_run(directory)
+    summarise_run(data).to_csv(directory / "summary.csv.tmp", index=False)
+    (directory / "summary.csv.tmp").replace(directory / "summary.csv")
+    claims = evaluate_claims(data, plan.best, command)
+    manifest = _manifest(plan, command, wall_time_s)
+    write_json(
+        directory / "claims.json",
+        {"schema_version": 1, "profile": plan.profile, "claims": claims, "provenance": manifest["provenance"]},
+    )
+    write_examples(data, directory / "examples.jsonl")
+    traces = directory / "runs" / BASE / "seed_0" / "traces.jsonl"
+    if traces.is_file():
+        write_jsonl(directory / "traces.jsonl", read_jsonl(traces))
+    write_json(directory / "manifest.json", manifest)
+    return claims
+
+
+def reproduce(
+    recipe: Path,
+    directory: Path,
+    *,
+    profile: str = "default",
+    seeds: int | None = None,
+    if_exists: str = "raise",
+    command: str = "csd reproduce",
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Run a reproduction and write its results (all but figures and page, which `reports` makes from them).
+
+    Args:
+        recipe: the YAML recipe.
+        directory: output folder.
+        profile: ``"quick"``, ``"default"`` or ``"full"``.
+        seeds: number of training seeds, overriding the profile.
+        if_exists: ``"raise"``, ``"resume"`` or ``"overwrite"``.
+        command: the command line, recorded with every figure.
+        progress: called with a line and the share done.
+
+    Returns:
+        The entries of ``claims.json``.
+
+    Raises:
+        ConfigError: a bad recipe, or resuming a folder made with another recipe.
+        OutputError: the folder is not empty.
+        DataError: jobs failed; the message names them, and what finished is kept.
+    """
+    plan = load_plan(recipe, profile, seeds)
+    prepare_output(directory, if_exists)
+    spent = 0.0
+    if (directory / "manifest.json").is_file():
+        old = read_json(directory / "manifest.json")
+        if old["provenance"].get("recipe_hash") != plan.recipe_hash:
+            raise ConfigError(
+                f"{directory} was made with another recipe, profile or number of seeds ({old.get('profile')}, "
+                f"{len(old.get('seeds', []))} seeds), so it cannot be resumed with this one. Use the same options, "
+                "another output folder, or --if-exists overwrite."
+            )
+        spent = old["provenance"].get("wall_time_s") or 0.0
+    write_json(directory / "manifest.json", _manifest(plan, command, None))
+    since = time.monotonic()
+    statuses = run_jobs(plan_jobs(plan, directory), workers=plan.workers, progress=progress)
+    claims = write_results(directory, plan, command, round(spent + time.monotonic() - since, 1))
+    failed = [folder for folder, status in statuses.items() if status != OK]
+    if failed:
+        names = ", ".join(str(f.relative_to(directory)) for f in failed)
+        raise DataError(
+            f"{len(failed)} of {len(statuses)} jobs did not finish: {names}. Each folder's worker.log says why. What "
+            "finished is kept and reported; run the same command with --if-exists resume to try the rest again."
+        )
+    return claims

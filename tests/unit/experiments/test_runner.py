@@ -1,0 +1,82 @@
+"""Jobs: statuses, skipping, failures; the worker itself is tested through `csd reproduce` in tests/recipes."""
+
+import sys
+
+import pytest
+
+from calibrated_sd.errors import DataError
+from calibrated_sd.experiments import runner
+from calibrated_sd.experiments.runner import Job, run_jobs, set_status, status_of
+from calibrated_sd.records import read_json
+
+WORKER = """
+import sys
+from pathlib import Path
+from calibrated_sd.experiments.runner import OK, set_status
+from calibrated_sd.records import read_json
+folder = Path(sys.argv[-1])
+what = read_json(folder / "run.json")["recipe"]["do"]
+if what == "crash":
+    sys.exit(3)
+(folder / "made.txt").open("a").write("x")
+set_status(folder, OK)
+"""
+
+
+@pytest.fixture(autouse=True)
+def small_worker(monkeypatch, tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    real = runner.subprocess.Popen
+
+    def start(command, **options):
+        assert command[:2] == [sys.executable, "-m"]
+        return real([sys.executable, str(script), command[-1]], **options)
+
+    monkeypatch.setattr(runner.subprocess, "Popen", start)
+
+
+def job(tmp_path, name, do="work", **recipe):
+    return Job(tmp_path / "runs" / name / "seed_0", {"do": do, **recipe})
+
+
+def test_all_jobs_are_done_and_a_failure_does_not_stop_the_others(tmp_path):
+    jobs = [job(tmp_path, "a"), job(tmp_path, "b", "crash"), job(tmp_path, "c")]
+    lines = []
+    statuses = run_jobs(jobs, workers=2, poll_s=0.05, progress=lambda line, share: lines.append((line, share)))
+    assert [statuses[j.folder] for j in jobs] == ["ok", "failed", "ok"]
+    assert "exit code 3" in read_json(jobs[1].folder / "run.json")["error"]
+    assert lines[-1][1] == pytest.approx(1.0)
+
+
+def test_finished_jobs_are_skipped_and_failed_ones_tried_again(tmp_path):
+    a, b = job(tmp_path, "a"), job(tmp_path, "b", "crash")
+    run_jobs([a, b], poll_s=0.05)
+    run_jobs([a, b], poll_s=0.05)
+    assert (a.folder / "made.txt").read_text() == "x"  # once
+    assert status_of(b.folder) == "failed"
+
+
+def test_results_of_another_recipe_are_refused(tmp_path):
+    run_jobs([job(tmp_path, "a", steps=1)], poll_s=0.05)
+    with pytest.raises(DataError, match="another recipe"):
+        run_jobs([job(tmp_path, "a", steps=2)], poll_s=0.05)
+
+
+def test_an_interrupt_marks_what_was_running_and_keeps_what_is_done(tmp_path):
+    a, b = job(tmp_path, "a"), job(tmp_path, "b")
+    run_jobs([a], poll_s=0.05)
+
+    def interrupt(line, share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([a, b], poll_s=0.05, progress=interrupt)
+    assert status_of(a.folder) == "ok"
+    assert status_of(b.folder) == "cancelled"
+
+
+def test_status_keeps_other_fields(tmp_path):
+    set_status(tmp_path, "running", recipe={"x": 1})
+    set_status(tmp_path, "ok", wall_time_s=2.0)
+    assert read_json(tmp_path / "run.json") == {"status": "ok", "recipe": {"x": 1}, "wall_time_s": 2.0}
