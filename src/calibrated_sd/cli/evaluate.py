@@ -99,7 +99,7 @@ def evaluate_command(
             on_progress=progress.update,
             **{key: settings[key] for key in ("max_new_tokens", "temperature", "top_p", "batch_size")},
         )
-    suites = list(dict.fromkeys(r["suite"] for r in records))
+    suites = dict.fromkeys(p["suite"] for p in problems)
     figures = {name: summarise([r for r in records if r["suite"] == name]) for name in suites}
     block = provenance(seed=seed, model_path=folder, wall_time_s=time.monotonic() - since)
     metrics = {"schema_version": SCHEMA_VERSION, "kind": "evaluate", "settings": settings, "suites": figures}

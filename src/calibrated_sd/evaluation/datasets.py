@@ -176,7 +176,7 @@ def _problem(
         if found.get(key) is None or str(found[key]).strip() == "":
             raise DataError(f"{place}: the {key} (column {where[key]!r}) is empty. Fill it in or delete the row.")
     problem: Problem = {
-        "problem_id": str(found.get("problem_id", default_id)),
+        "problem_id": default_id if found.get("problem_id") is None else str(found["problem_id"]),
         "prompt": _prompt(found["prompt"], place),
         "answer": _answer(found["answer"], where["answer"]),
         "suite": suite,

@@ -47,7 +47,9 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
         for r in records
     ]
     columns = ["arm", "seed", "suite", "step", "context", "problem_id", "sample", *_NUMBERS, "answer"]
-    return pd.DataFrame(rows, columns=columns).astype({"answer": object})
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["answer"] = pd.Series([row["answer"] for row in rows], dtype=object)  # pandas would turn None into NaN
+    return frame
 
 
 def _answer(completion: str) -> str | None:
