@@ -35,6 +35,12 @@ class Job:
     recipe: dict[str, Any]
     cost: float = 1.0
 
+    @property
+    def label(self) -> str:
+        """The folder below ``runs``, for messages."""
+        parts = self.folder.parts
+        return "/".join(parts[len(parts) - parts[::-1].index("runs") :] if "runs" in parts else parts[-1:])
+
 
 def status_of(folder: Path) -> str:
     """Status recorded in a job folder; ``waiting`` if it was never started."""
@@ -112,7 +118,7 @@ def run_jobs(
             while waiting and len(active) < workers:
                 job = waiting.pop(0)
                 active[_start(job)] = (job, time.monotonic())
-                say(f"started   {job.folder.parent.name}/{job.folder.name}", done / total)
+                say(f"started   {job.label}", done / total)
             time.sleep(poll_s)
             for process, (job, since) in list(active.items()):
                 if process.poll() is None:
@@ -123,8 +129,7 @@ def run_jobs(
                 if status == RUNNING:  # it ended without saying so
                     status = FAILED
                     set_status(job.folder, FAILED, error=f"exit code {process.returncode}; see worker.log")
-                label = f"{job.folder.parent.name}/{job.folder.name}"
-                say(f"{status:<9} {label} ({time.monotonic() - since:.0f} s)", done / total)
+                say(f"{status:<9} {job.label} ({time.monotonic() - since:.0f} s)", done / total)
     except BaseException:
         for process, (job, _) in active.items():
             process.terminate()
