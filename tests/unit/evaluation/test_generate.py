@@ -46,6 +46,20 @@ def test_greedy_equals_transformers(model, word_tokenizer):
         assert list(c.token_ids) == expected[0, ids.shape[1] :].tolist()
 
 
+def test_left_padding_with_learned_positions(word_tokenizer):
+    """Rotary models do not notice shifted positions; a GPT-2 does."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    settings = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "initializer_range": 1.0}
+    end = word_tokenizer.eos_token_id
+    ids = {"bos_token_id": end, "eos_token_id": end}
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=len(word_tokenizer), **settings, **ids)).eval()
+    together = sample(gpt2, word_tokenizer, n=2, temperature=0.7)
+    assert together == sample(gpt2, word_tokenizer, n=2, temperature=0.7, batch_size=1)
+    assert len({c.token_ids for c in together}) == 10
+
+
 def test_samples_follow_the_model_and_not_the_batch(model, word_tokenizer):
     together = sample(model, word_tokenizer)
     assert together == sample(model, word_tokenizer, batch_size=1)

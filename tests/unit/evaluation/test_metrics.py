@@ -43,7 +43,7 @@ def records():
     return [
         record("a", 0, lexical=1),
         record("a", 1, lexical=2),
-        record("a", 2, lexical=0, tokens=20),
+        record("a", 2, lexical=0, tokens=20, finish="length"),  # right, though cut after the box
         record("a", 3, answer="2", correct=False),
         record("b", 0, answer="7"),
         record("b", 1, answer="8", correct=False, lexical=3),
@@ -61,9 +61,9 @@ def test_all_figures_by_hand(records):
             "pass@4": 1.0,
             # a votes 1 1 1 2 → right; b votes 7 8 8 → wrong
             "maj@4": 1 / 2,
-            # right and finished 3 + 1, finished 4 + 3
-            "accuracy_given_finished": 4 / 7,
-            "truncated_share": (0 + 1 / 4) / 2,
+            # right and finished 2 + 1, finished 3 + 3
+            "accuracy_given_finished": 3 / 6,
+            "truncated_share": (1 / 4 + 1 / 4) / 2,
             # a: (10 + 10 + 20 + 10) / 4 = 12.5, b: (10 + 10 + 10 + 40) / 4 = 17.5
             "n_tokens": 15.0,
             # a: 3/4, b: 9/4
