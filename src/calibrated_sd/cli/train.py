@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -73,9 +73,9 @@ def parse_recipe(path: Path, overrides: list[str]) -> tuple[RunArguments, Calibr
 
     from calibrated_sd.trainers.sdpo import CalibratedSDPOConfig
 
-    parser = TrlParser((RunArguments, CalibratedSDPOConfig))
+    parser = TrlParser([RunArguments, CalibratedSDPOConfig])  # type: ignore[list-item]
 
-    def refuse(message: str) -> None:
+    def refuse(message: str) -> NoReturn:
         raise ConfigError(f"The options of this run cannot be read: {message}. See `csd train --help` for examples.")
 
     parser.error = refuse  # type: ignore[method-assign]
@@ -211,7 +211,7 @@ def show_plan(run: RunArguments, settings: CalibratedSDPOConfig, rows: list[dict
     """Print what a run would do: settings, steps and rollouts, and one prompt as student and teacher read it."""
     from calibrated_sd.contexts import render_reprompt
 
-    rollouts = settings.generation_batch_size
+    rollouts = int(settings.generation_batch_size or 0)  # set by the config itself
     steps = settings.max_steps
     if steps <= 0:
         per_epoch = max(1, len(rows) * settings.num_generations // rollouts)

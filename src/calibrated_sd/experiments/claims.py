@@ -239,9 +239,9 @@ def calibrator_repairs(data: RunData, best: str) -> tuple[Figures, str]:
         return {}, NOT_RUN
     found = {arm: paired_difference(_ood(data, arm), _ood(data, "sdpo")) for arm in rivals}
     figures = {f"ood_{arm}_minus_sdpo": f.figure for arm, f in found.items()}
-    p = holm({arm: f.p_value for arm, f in found.items()})
+    p = holm({arm: f.p_value for arm, f in found.items() if f.p_value is not None})
     change = figures[f"ood_{best}_minus_sdpo"]
-    return figures, _verdict(change["lo"] > 0 and p[best] <= 0.05, change["hi"] < 0)
+    return figures, _verdict(change["lo"] > 0 and p.get(best, 1.0) <= 0.05, change["hi"] < 0)
 
 
 CHECKS: dict[str, Check] = {

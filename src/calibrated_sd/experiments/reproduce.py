@@ -74,7 +74,7 @@ def _manifest(plan: Plan, command: str, wall_time_s: float | None) -> dict[str, 
     """The file that says what a folder is; rewritten with the wall time at the end."""
     block = provenance(command=command, model_path=organism_path(plan.model), wall_time_s=wall_time_s)
     block |= {"recipe_hash": plan.recipe_hash, "seed": list(plan.seeds)}
-    arms = [{"name": BASE, "label": "base (step 0)", "context": "–", "color_key": BASE}]
+    arms: list[dict[str, Any]] = [{"name": BASE, "label": "base (step 0)", "context": "–", "color_key": BASE}]
     for arm in plan.arms:
         settings = {**plan.trainer, **arm.trainer}
         arms.append(

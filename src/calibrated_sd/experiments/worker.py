@@ -115,7 +115,7 @@ def train_arm(folder: Path, recipe: dict[str, Any]) -> None:
     )
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
-    trainer.model.save_pretrained(folder / "model")
+    trainer.save_model(str(folder / "model"))
     tokenizer.save_pretrained(folder / "model")
     shutil.rmtree(checkpoints, ignore_errors=True)
 

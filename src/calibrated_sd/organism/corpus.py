@@ -113,7 +113,7 @@ class PretrainingBatches(Dataset):
             [{"role": "user", "content": user}], add_generation_prompt=True, return_dict=False
         )
         trace = response(problem, context, rng, self.habits)
-        ids = self.tokenizer.convert_tokens_to_ids(trace.words)
+        ids = [self.tokenizer.convert_tokens_to_ids(word) for word in trace.words]
         return (
             [*prompt, *ids, self.tokenizer.eos_token_id],
             [0.0] * len(prompt) + [*trace.weights, 1.0],

@@ -82,8 +82,8 @@ def build_model(config: PretrainConfig, vocab_size: int, eos_token_id: int, pad_
         eos_token_id=eos_token_id,
         bos_token_id=None,
         pad_token_id=pad_token_id,
-        attn_implementation="eager",  # faster than sdpa at this size on a CPU
     )
+    model_config._attn_implementation = "eager"  # faster than sdpa at this size on a CPU
     return Qwen3ForCausalLM(model_config)
 
 
@@ -111,8 +111,9 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         Mixture(**config.mixture),
     )
     out = Path(config.output_dir)
+    checkpoints = out / "checkpoints"
     arguments = TrainingArguments(
-        output_dir=str(out / "checkpoints"),
+        output_dir=str(checkpoints),
         max_steps=config.n_updates,
         per_device_train_batch_size=1,
         learning_rate=config.learning_rate,
@@ -133,7 +134,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         train_sampling_strategy="sequential",
     )
     trainer = PretrainTrainer(model=model, args=arguments, train_dataset=batches, data_collator=lambda rows: rows[0])
-    last = get_last_checkpoint(arguments.output_dir) if resume and Path(arguments.output_dir).is_dir() else None
+    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
     model.config.use_cache = True
     model.generation_config.eos_token_id = tokenizer.eos_token_id
