@@ -180,8 +180,12 @@ def _load(what: str, folder: str, load: Callable[[], Any]) -> Any:
         return load()
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
-            f"The {what} of {folder} cannot be loaded ({' '.join(str(error).split())[:300]}). Check that the folder or "
-            "Hub id is right and complete."
+            f"The {what} of {folder} cannot be loaded ({' '.join(str(error).split())[:300]}). "
+            + (
+                "Is the folder complete?"
+                if Path(folder).is_dir()
+                else "No such folder exists here; is the Hub id right?"
+            )
         ) from error
 
 
