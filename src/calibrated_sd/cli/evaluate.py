@@ -193,9 +193,11 @@ def _transformers(folder: str, settings: dict[str, Any]) -> tuple[Any, Any, Any,
     """Model, tokenizer, the model's configuration, and the function that samples."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
     from calibrated_sd.evaluation.generate import iter_completions
 
+    disable_progress_bar()  # one bar is enough
     gpu = torch.cuda.is_available()
     tokenizer = _load("tokenizer", folder, lambda: AutoTokenizer.from_pretrained(folder))
     # Half precision is slower than float32 on CPUs without matrix instructions for it.
