@@ -54,7 +54,9 @@ def test_alpha_names_the_member():
 def test_alpha_weighs_the_teacher():
     # As α → 1 the mixture is the teacher, and JSD/(1−α) tends to KL(student‖teacher).
     student, teacher = logs(0.2, 0.8), logs(0.6, 0.4)
-    assert (jsd(student, teacher, 1 - 1e-6) / 1e-6).item() == pytest.approx(reverse_kl(student, teacher).item(), rel=1e-4)
+    assert (jsd(student, teacher, 1 - 1e-6) / 1e-6).item() == pytest.approx(
+        reverse_kl(student, teacher).item(), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan])
