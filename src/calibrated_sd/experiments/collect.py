@@ -129,7 +129,8 @@ def summarise_run(data: RunData, *, n_resamples: int = 2000) -> pd.DataFrame:
         if row["metric"] in METRIC_NAMES
     ]
     if frame.seed.nunique() > 1:
-        last = both[[s == data.final_step(a) for a, s in zip(both.arm, both.step, strict=True)]]
+        last_step = {arm: data.final_step(arm) for arm in data.arms}
+        last = both[both.step == both.arm.map(last_step)]
         rows += [
             {**row, "metric": METRIC_NAMES[row["metric"]]}
             for row in summary_rows(last, by=("arm", "seed", "suite", "step", "context"), n_resamples=n_resamples)

@@ -122,28 +122,21 @@ def _notes(plan: Plan) -> list[str]:
 
 def write_examples(data: RunData, path: Path, n_per_suite: int = 2) -> None:
     """A few completions of every arm on the same problems, chosen by their order in the suites and not by their text."""
+    last = {arm: data.final_step(arm) for arm in data.arms}
+    finals = {
+        (r["arm"], r["suite"], r["problem_id"]): r
+        for r in data.records
+        if r["sample"] == 0 and r["seed"] == 0 and r["step"] == last[r["arm"]]
+    }
     rows = []
     for suite in SUITES:
-        questions = {p.problem_id: p.question for p in suite_problems(suite, 10_000)}
-        present = [
-            {
-                r["problem_id"]
-                for r in data.records
-                if r["arm"] == arm and r["suite"] == suite and r["step"] == data.final_step(arm)
-            }
-            for arm in data.arms
-        ]
-        shared = [pid for pid in questions if present and all(pid in ids for ids in present)]
-        for pid in shared[:n_per_suite]:
+        problems = suite_problems(suite, 10_000)
+        shared = [p for p in problems if all((arm, suite, p.problem_id) in finals for arm in data.arms)]
+        for problem in shared[:n_per_suite]:
             for arm in data.arms:
-                record = next(
-                    r
-                    for r in data.records
-                    if (r["arm"], r["suite"], r["problem_id"], r["sample"], r["step"])
-                    == (arm, suite, pid, 0, data.final_step(arm))
-                )
+                record = finals[arm, suite, problem.problem_id]
                 keys = ("arm", "suite", "problem_id", "completion", "correct", "n_tokens")
-                rows.append({**{k: record[k] for k in keys}, "problem": questions[pid]})
+                rows.append({**{key: record[key] for key in keys}, "problem": problem.question})
     write_jsonl(path, rows)
 
 
