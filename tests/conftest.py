@@ -16,11 +16,63 @@ import torch
 
 torch.set_num_threads(1)
 
-WORDS = (
-    "<pad> <|end|> <unk> <|user|> <|assistant|> <think> </think> wait maybe hmm perhaps might hold on check is so then "
-    "the answer yes no red green blue one two three four five six seven eight nine ten plus minus times equals question "
-    "Correct solution: Correctly solve original question. following feedback from your unsuccessful earlier attempt: , ."
-).split()
+WORDS = [
+    "<pad>",
+    "<|end|>",
+    "<unk>",
+    "<|user|>",
+    "<|assistant|>",
+    "<think>",
+    "</think>",
+    "wait",
+    "maybe",
+    "hmm",
+    "perhaps",
+    "might",
+    "hold",
+    "on",
+    "check",
+    "is",
+    "so",
+    "then",
+    "the",
+    "answer",
+    "yes",
+    "no",
+    "red",
+    "green",
+    "blue",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "plus",
+    "minus",
+    "times",
+    "equals",
+    "question",
+    "Correct",
+    "solution:",
+    "Correctly",
+    "solve",
+    "original",
+    "question.",
+    "following",
+    "feedback",
+    "from",
+    "your",
+    "unsuccessful",
+    "earlier",
+    "attempt:",
+    ",",
+    ".",
+]
 """A small world of words: five special tokens, the two think tags, five markers, and filler."""
 
 SPECIALS = {"pad_token": "<pad>", "eos_token": "<|end|>", "unk_token": "<unk>"}
@@ -111,7 +163,7 @@ def dataset():
     """Eight questions as chats, with a written solution."""
     from datasets import Dataset
 
-    numbers = "one two three four five six seven eight".split()
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
     return Dataset.from_list(
         [
             {
