@@ -34,9 +34,8 @@ class TokenSums:
         """Add to the sums of `mode`. Keys are those of `SUMS`."""
         kept = self._sums[mode]
         for key, value in sums.items():
-            value = value.detach() if isinstance(value, torch.Tensor) else torch.tensor(float(value))
+            value = value.detach() if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float64)
             kept[key] = kept[key] + value.to(kept[key].device) if key in kept else value
-        return None
 
     def pop(self, mode: str, accelerator: Any) -> dict[str, float]:
         """Add over processes, clear, and return all of `SUMS` (0 where nothing was added).
