@@ -49,7 +49,12 @@ def test_layers():
 
 @pytest.mark.parametrize("pattern", [r"/work/", r"/home/\w+", r"/root/"])
 def test_no_absolute_paths_in_sources_recipes_and_docs(pattern):
-    files = [p for folder in ("src", "recipes", "docs") for p in (ROOT / folder).rglob("*") if p.suffix in {".py", ".md", ".yaml", ".json"}]
+    files = [
+        p
+        for folder in ("src", "recipes", "docs")
+        for p in (ROOT / folder).rglob("*")
+        if p.suffix in {".py", ".md", ".yaml", ".json"}
+    ]
     found = [p.name for p in [*files, ROOT / "README.md"] if re.search(pattern, p.read_text(encoding="utf-8"))]
     found = [name for name in found if name != "recipes.py"]  # holds the pattern that refuses such paths
     assert not found

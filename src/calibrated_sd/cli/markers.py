@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from calibrated_sd.cli.console import console
 from calibrated_sd.errors import ConfigError, DataError
 
 TEXT_KEYS = ("completion", "text", "response", "output")
@@ -16,12 +17,6 @@ TEXT_KEYS = ("completion", "text", "response", "output")
 
 MAX_UNITS = 2000
 """More resampling units than this are first pooled at random into this many: the interval hardly moves, its cost does."""
-
-EPILOG = (
-    "Examples:\n\n"
-    "  csd markers runs/base/seed_0/eval/step_0/completions.jsonl\n\n"
-    "  csd markers generations.jsonl --text-key answer --prompt-key question --markers my_markers.yaml --json"
-)
 
 
 def markers_command(
@@ -46,8 +41,14 @@ def markers_command(
 
     Three counts stand side by side: `legacy` (the ten substrings of arXiv:2603.24472, for comparison with the paper),
     `lexical` (the same idea with word boundaries and word senses) and `held_out` (doubt in other words, which no
-    calibrator is ever given). Lengths are the rows' `n_tokens`, or words where a row has none. Intervals resample
-    questions (`problem_id`), or rows where a row names no question.
+    calibrator is ever given). Lengths are the rows' `n_tokens`, or words if any row lacks it. Intervals resample
+    questions (`problem_id`), or rows if any row lacks it.
+
+    Examples:
+
+      csd markers outputs/runs/base/seed_0/eval/step_0/completions.jsonl
+
+      csd markers generations.jsonl --text-key answer --prompt-key question --markers my_markers.yaml --json
     """
     from calibrated_sd.markers import MARKER_SETS, MarkerSet
 
@@ -206,10 +207,8 @@ def _figure(
 
 
 def _show(report: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
     per = "1k tokens" if report["length_unit"] == "n_tokens" else "1k words"
     table = Table(title=report["file"], title_justify="left", title_style="bold")
     table.add_column("markers")

@@ -116,15 +116,12 @@ def ladder_accuracy(data: RunData, best: str) -> tuple[Figures, str]:
     }
     figures |= steps
     hard = hard_problems(data)
-    gap_reached = False
-    if len(hard) >= 5:
-        gap = paired_difference(
+    if len(hard) >= 5:  # reported beside the verdict: how large the gap is where the base model struggles
+        figures["solution_minus_none_on_hard_problems"] = paired_difference(
             values_by_question(_condition(_level(data, "solution", hard)), "correct"),
             values_by_question(_condition(_level(data, "none", hard)), "correct"),
         ).figure
-        figures["solution_minus_none_on_hard_problems"] = gap
-        gap_reached = gap["value"] >= 0.3 and gap["lo"] > 0
-    shown = all(f["lo"] > 0 for f in steps.values()) and gap_reached
+    shown = all(f["lo"] > 0 for f in steps.values())
     return figures, _verdict(shown, any(f["hi"] < 0 for f in steps.values()))
 
 

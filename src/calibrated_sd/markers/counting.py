@@ -84,7 +84,7 @@ def find_spans(text: str, marker_set: MarkerSet, prompt: str | None = None) -> l
     return spans
 
 
-def per_1k(count: float, n_tokens: float) -> float:
+def per_1k(count: int | float, n_tokens: int | float) -> float:
     """Occurrences per 1000 tokens (or words); nan where there are no tokens.
 
     >>> per_1k(3, 1500)

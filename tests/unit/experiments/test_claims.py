@@ -107,9 +107,9 @@ def test_ladder_claims():
     assert verdict("ladder_accuracy", upside_down) == "contradicted"
 
 
-def test_accuracy_ladder_needs_the_gap_on_hard_problems():
-    no_hard_problem = data(BASE, ladder_records=ladder((0.5, 8, 80), (0.8, 7, 78), (1.0, 0, 25), screen=1.0))
-    assert verdict("ladder_accuracy", no_hard_problem) == "not shown"
+def test_accuracy_ladder_needs_both_steps():
+    flat = data(BASE, ladder_records=ladder((0.5, 8, 80), (0.5, 7, 78), (1.0, 0, 25)))
+    assert verdict("ladder_accuracy", flat) == "not shown"
 
 
 def test_hard_problems_are_chosen_by_screening_samples_alone():
