@@ -7,32 +7,50 @@ from typing import Annotated
 
 import typer
 
-from calibrated_sd.cli.console import console
+from calibrated_sd.cli.console import console, error_console
+from calibrated_sd.errors import ConfigError
 
 
 def report_command(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `csd reproduce --output` wrote.")],
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Write nothing; exit with code 1 if the report there does not match its data."),
+    ] = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the summary table as Markdown and write nothing.")
+        bool, typer.Option("--markdown", help="Write nothing; print the summary table as Markdown.")
     ] = False,
 ) -> None:
-    """Rebuild figures/*.png and report.html from the files of a reproduce folder. Needs no model and no torch.
+    """Rebuild figures/*.png, summary.md and report.html from the files of a reproduce folder. Needs no model, no torch.
 
-    Works on interrupted and failed runs too: whatever is missing is said on the page.
+    Interrupted and failed runs give a report too; it says on every table and figure what is missing.
 
     Examples:
 
       csd report reproduce-out
 
-      csd report reproduce-out --markdown > summary.md
+      csd report reproduce-out --check
     """
-    from calibrated_sd.reports.tables import markdown_table, terminal_table
+    if check and markdown:
+        raise ConfigError("--check and --markdown exclude each other. Give one of them.")
+    from calibrated_sd.reports.build import build_report, check_report
+    from calibrated_sd.reports.folder import load_folder
+    from calibrated_sd.reports.tables import summary_table, terminal_table
 
     if markdown:
-        typer.echo(markdown_table(directory), nl=False)
+        typer.echo(summary_table(load_folder(directory)).to_markdown(), nl=False)
         return
-    from calibrated_sd.reports.build import build_report
-
+    if check:
+        result = check_report(directory)
+        for gap in result.gaps:
+            console.print(f"note: {gap}", highlight=False, markup=False)
+        for problem in result.problems:
+            error_console.print(f"out of date: {problem}", highlight=False, markup=False)
+        if result.problems:
+            error_console.print(f"Run `csd report {directory}` to rebuild it.", highlight=False, markup=False)
+            raise typer.Exit(1)
+        console.print(f"{directory}: the report matches its data.", highlight=False, markup=False)
+        return
     page = build_report(directory)
     console.print(terminal_table(directory))
     console.print(f"report: {page}", highlight=False, markup=False)

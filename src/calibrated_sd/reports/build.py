@@ -43,7 +43,7 @@ def build_report(directory: str | Path) -> Path:
         DataError: not a reproduce folder.
         OutputError: the folder cannot be written.
     """
-    folder, table, files = _render(Path(directory))
+    folder, files = _render(Path(directory))
     for name, content in files.items():
         _replace(folder.path / name, content)
     return folder.path / PAGE
@@ -78,7 +78,7 @@ def check_report(directory: str | Path) -> Check:
     return Check(tuple(problems), tuple(folder.gaps), table)
 
 
-def _render(directory: Path) -> tuple[ReproduceFolder, SummaryTable, dict[str, bytes]]:
+def _render(directory: Path) -> tuple[ReproduceFolder, dict[str, bytes]]:
     folder = load_folder(directory)
     scores = Scores(folder)
     drawings = draw_all(folder, scores)
@@ -86,7 +86,7 @@ def _render(directory: Path) -> tuple[ReproduceFolder, SummaryTable, dict[str, b
     files = {f"{FIGURES}/{drawing.name}.png": drawing.png for drawing in drawings}
     files[SUMMARY] = table.to_markdown().encode()
     files[PAGE] = render_page(folder, scores, table, drawings).encode("utf-8", errors="replace")  # lone surrogates
-    return folder, table, files
+    return folder, files
 
 
 def _text(path: Path) -> str | None:

@@ -93,7 +93,7 @@ class SummaryTable:
         for group in dict.fromkeys(column.group for column in self.columns):
             chosen = [i for i, column in enumerate(self.columns) if column.group == group]
             table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-            table.add_column("arm", overflow="fold", min_width=12)
+            table.add_column("arm", overflow="fold", min_width=9)
             for i in chosen:
                 table.add_column(self.columns[i].heading, justify="right", no_wrap=True)
             for row in self.rows:
