@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -59,6 +60,9 @@ def load_processing_class(model: Any, args: Any) -> Any:
         ConfigError: there is none where the model is.
     """
     where = model if isinstance(model, str) else get_config_model_id(model.config)
+    if os.path.isdir(where) and not _holds_tokenizer(where):
+        # transformers would make up an empty tokenizer of the model's usual kind.
+        raise _no_tokenizer(where, "the folder holds no tokenizer files.")
     revision = (args.model_init_kwargs or {}).get("revision") if isinstance(model, str) else None
     try:
         return AutoProcessor.from_pretrained(
@@ -70,10 +74,20 @@ def load_processing_class(model: Any, args: Any) -> Any:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(
-            f"No tokenizer could be loaded for the model {where!r}: {reason} Save one beside the model with "
-            "tokenizer.save_pretrained(path), or pass processing_class."
-        ) from error
+        raise _no_tokenizer(where, reason) from error
+
+
+def _holds_tokenizer(folder: str) -> bool:
+    """True if any file in the folder belongs to a tokenizer, of whatever kind."""
+    names = os.listdir(folder)
+    return any(name.startswith(("tokenizer", "vocab", "spiece")) or name.endswith((".model", ".bpe")) for name in names)
+
+
+def _no_tokenizer(where: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"No tokenizer could be loaded for the model {where!r}: {reason} Save one beside the model with "
+        "tokenizer.save_pretrained(path), or pass processing_class."
+    )
 
 
 def context_window(model: Any) -> int | None:

@@ -38,7 +38,9 @@ def test_a_demonstration_that_is_all_thinking_is_missing_once_stripped():
 
 
 def test_which_levels_read_the_solution_column():
-    needing = {(name, demo) for name in CONTEXTS for demo in ("rollout", "solution") if CONTEXTS[name].needs_solution(demo)}
+    needing = {
+        (name, demo) for name in CONTEXTS for demo in ("rollout", "solution") if CONTEXTS[name].needs_solution(demo)
+    }
     assert needing == {("solution", "rollout"), ("solution", "solution"), ("stripped", "solution")}
     assert [name for name, context in CONTEXTS.items() if context.is_free] == ["none"]
 
