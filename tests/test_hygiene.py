@@ -43,8 +43,18 @@ def test_every_module_imports():
 
 
 def test_layers():
-    done = subprocess.run(["lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False)
+    linter = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([str(linter)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_one_file_imports_trl_experimental():
+    importers = [
+        p.name
+        for p in SOURCES
+        if re.search(r"^\s*(from|import) trl\.experimental", p.read_text(encoding="utf-8"), re.M)
+    ]
+    assert set(importers) == {"_trl.py"}
 
 
 @pytest.mark.parametrize("pattern", [r"/work/", r"/home/\w+", r"/root/"])

@@ -224,3 +224,19 @@ def seed_dots(axes: Axes, x: float, score: Score, color: str, shift: float) -> N
         axes.plot(
             [x + shift] * len(values), values, "o", color=color, markersize=2.8, alpha=0.75, markeredgewidth=0, zorder=4
         )
+
+
+def handle(arm: Arm, look: Look, line: bool = False) -> Line2D:
+    """A legend entry of an arm."""
+    size = 12 if look.shape == "*" else 7
+    style = "-" if line else "none"
+    return Line2D(
+        [],
+        [],
+        color=look.color,
+        marker=look.shape,
+        linestyle=style,
+        markersize=size,
+        markeredgecolor="white",
+        label=arm.label,
+    )

@@ -20,6 +20,7 @@ from calibrated_sd.reports.canvas import (
     empty,
     error_bar,
     finish,
+    handle,
     legend_below,
     looks,
     seed_dots,
@@ -94,7 +95,7 @@ def trajectory(folder: ReproduceFolder, scores: Scores) -> Drawing:
         markeredgecolor="white",
         label="base model",
     )
-    legend_below(figure, [*(_handle(arm, look, line=True) for arm, look in arms), note, reference], 3)
+    legend_below(figure, [*(handle(arm, look, line=True) for arm, look in arms), note, reference], 3)
     line = conditions(folder, scores, shown, what="large marks: OOD suites pooled, small dots: single seeds")
     alt = "OOD accuracy over training, first to last step. " + "; ".join(told or ["no trained arm"]) + "."
     title = "Markers and out-of-distribution accuracy through training"
@@ -115,7 +116,7 @@ def ood_vs_markers(folder: ReproduceFolder, scores: Scores) -> Drawing:
         x, y = pair
         shown += [x, y]
         told.append(f"{arm.label}: {y.value:.2f} at {x.value:.0f}")
-        handles.append(_handle(arm, look))
+        handles.append(handle(arm, look))
         if base is not None and arm.name != BASE:
             axes.annotate(
                 "", (x.value, y.value), (base[0].value, base[1].value),
@@ -218,7 +219,7 @@ def suites(folder: ReproduceFolder, scores: Scores) -> Drawing:
     axes.set_xlim(-0.5, max(0.5, len(groups) - 0.5))
     axes.grid(visible=False, axis="x")
     reference = Line2D([], [], color="black", linewidth=1, linestyle=":", label="base model's level")
-    legend_below(figure, [*(_handle(arm, look) for arm, look in arms if arm.name in told), reference], 3)
+    legend_below(figure, [*(handle(arm, look) for arm, look in arms if arm.name in told), reference], 3)
     line = conditions(folder, scores, shown, what="large marks: last evaluation, small dots: single seeds")
     alt = f"Accuracy in the suites {', '.join(label for _, label, _ in groups)}. " + "; ".join(
         f"{arm.label}: {', '.join(told[arm.name])}" for arm, _ in arms if arm.name in told
@@ -294,18 +295,3 @@ def _ladder_panel(axes: Axes, metric: str, ours: dict[int, Score]) -> None:
         relative = axes.secondary_yaxis("right", functions=(lambda y: y / scale, lambda y: y * scale))
         relative.set_ylabel("relative to ∅", fontsize=9)
         relative.spines["right"].set_visible(True)
-
-
-def _handle(arm: Arm, look: Look, line: bool = False) -> Line2D:
-    size = 12 if look.shape == "*" else 7
-    style = "-" if line else "none"
-    return Line2D(
-        [],
-        [],
-        color=look.color,
-        marker=look.shape,
-        linestyle=style,
-        markersize=size,
-        markeredgecolor="white",
-        label=arm.label,
-    )
