@@ -158,6 +158,19 @@ def model_path(tmp_path_factory, word_tokenizer) -> str:
     return str(path)
 
 
+@pytest.fixture
+def byte_model_path(tmp_path):
+    """`byte_model_path("qwen3")`: a folder with a byte-level model and the chat template of that name."""
+
+    def make(template: str) -> str:
+        path, tokenizer = tmp_path / template, build_byte_tokenizer(template)
+        build_model(tokenizer).save_pretrained(path)
+        tokenizer.save_pretrained(path)
+        return str(path)
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def dataset():
     """Eight questions as chats, with a written solution."""
