@@ -151,6 +151,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def seeds_in_words(folder: ReproduceFolder) -> str:
+    """``3 training seeds``; ``1 of 3 training seeds finished in every arm`` where some are missing."""
+    planned = {run.seed for run in folder.runs} | set(folder.seeds)
+    finished = planned - {run.seed for run in folder.runs if run.status != "ok"}
+    if not folder.runs or finished == planned:
+        return counted(len(planned), "training seed")
+    return f"{len(finished)} of {counted(len(planned), 'training seed')} finished in every arm"
+
+
 def span(numbers: list[int]) -> str:
     """``96`` or ``32–96``; a question mark where nothing is known."""
     if not numbers:
@@ -182,7 +191,7 @@ def conditions(
         counts = f"n = {span(questions)} questions × {span(samples)} {'sample' if samples == [1] else 'samples'}"
     parts = [what, counts]
     if seeds:
-        parts.append(counted(len({run.seed for run in folder.runs}) or len(folder.seeds), "training seed"))
+        parts.append(seeds_in_words(folder))
     parts.append(interval_in_words(shown))
     commit = str(folder.provenance.get("commit") or "")[:10]
     parts.append(f"{folder.command}" + (f" @ {commit}" if commit else ""))

@@ -284,10 +284,11 @@ def _ladder_panel(axes: Axes, metric: str, ours: dict[int, Score]) -> None:
     axes.plot(list(ours), [score.value for score in ours.values()], "o-", color="#0072B2", markersize=7, zorder=4)
     for i, score in ours.items():
         error_bar(axes, i, score, "#0072B2", zorder=3)
-        label = axes.annotate(
-            _short(score.value), (i, score.value), (7, -11) if absolute else (6, 4), textcoords="offset points",
-            ha="left", fontsize=8.5, color="#0072B2", zorder=6,
-        )  # fmt: skip
+        # On the side where the lines and the paper's point are not.
+        place = (6, 4) if not absolute else (-7, 5) if score.value >= paper[i] else (7, -11)
+        side = "right" if place[0] < 0 else "left"
+        text = {"ha": side, "fontsize": 8.5, "color": "#0072B2", "zorder": 6}
+        label = axes.annotate(_short(score.value), (i, score.value), place, textcoords="offset points", **text)
         label.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
     axes.set_ylim(0, 1.12 if absolute else axes.get_ylim()[1] * 1.1)
     if not absolute and first is not None and first.value:

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from calibrated_sd.reports.canvas import counted, span, standing
+from calibrated_sd.reports.canvas import counted, seeds_in_words, span, standing
 from calibrated_sd.reports.folder import BASE, Arm, ReproduceFolder, load_folder
 from calibrated_sd.reports.scores import OOD, Contrast, Score, Scores
 
@@ -198,11 +198,10 @@ def _unfinished(folder: ReproduceFolder, scores: Scores, arm: Arm) -> str:
 def _conditions(folder: ReproduceFolder, scores: Scores) -> str:
     questions, samples = scores.design()
     pooled = scores.get(BASE, OOD, "accuracy")
-    seeds = len({run.seed for run in folder.runs}) or len(folder.seeds)
     parts = [f"n = {span(questions)} questions × {span(samples)} {'sample' if samples == [1] else 'samples'} per suite"]
     if pooled is not None and pooled.n:
         parts[0] += f" ({pooled.n} pooled)"
-    parts += [counted(seeds, "training seed"), "value [95 % interval]", f"profile {folder.profile}", folder.command]
+    parts += [seeds_in_words(folder), "value [95 % interval]", f"profile {folder.profile}", folder.command]
     return " · ".join(parts)
 
 
@@ -219,7 +218,7 @@ def _notes(folder: ReproduceFolder, rows: list[Row]) -> tuple[str, ...]:
             f"questions, Holm-corrected over the arms.{seeds}"
         )
     elif folder.summary is None:
-        notes.append("Differences are computed at the end of `csd reproduce`, which has not been reached.")
+        notes.append("Differences are computed at the end of csd reproduce, which has not been reached.")
     return tuple(notes)
 
 
