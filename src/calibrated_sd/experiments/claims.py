@@ -198,7 +198,7 @@ def shift_is_specific(data: RunData, best: str) -> tuple[Figures, str]:
     before, after = _word_rates(data.final_texts(BASE)), _word_rates(data.final_texts("sdpo"))
     marker_words = {w for phrase in MarkerSet.load("legacy").phrases for w in phrase.split()}
     hedge_words = {w for phrase in MarkerSet.load("held_out").phrases for w in phrase.split()}
-    change = {w: abs(after[w] - before[w]) for w in set(before) | set(after)}
+    change = {w: abs(after[w] - before[w]) for w in sorted(set(before) | set(after))}
     markers = [change[w] for w in change if w in marker_words]
     others = [change[w] for w in change if w not in marker_words | hedge_words]
     if len(markers) < 2 or len(others) < 2:
