@@ -112,8 +112,8 @@ def _occurrences(text: str, string: str) -> Iterator[int]:
 # The text is scanned once per *anchor* (the longest word of a form) with str.find, which runs at memory speed; only
 # around the few hits are forms, boundaries and conditions checked. One alternation over all forms is several times slower.
 
-_START = r"(?:\A|[.,;:!?…。\n>(\[—–→•]|(?<=\s)-)"
-_SENTENCE = r"(?:\A|[.;:!?…。\n>→•]|(?<=\s)-)"
+_START = r"(?:\A|[.,;:!?…。\n>(\[—–→•]|(?<!\S)-)"
+_SENTENCE = r"(?:\A|[.;:!?…。\n>→•]|(?<!\S)-)"
 _THROUGH = r"[\s*_#\"'“”(\[]*"
 _OBJECT = re.compile(r"\s+[\w$\\(\"“`|]")
 _SENTENCE_END = re.compile(r"[.!?。\n]")

@@ -73,6 +73,7 @@ def test_organism_text_in_its_natural_positions():
         ("one-\nwait", {"wait": 1}),
         ("a wait-free queue. Wait-free queues.", {}),
         ("x > 3 — wait", {"wait": 1}),
+        ("- wait\n* wait\n1. wait, -wait", {"wait": 4}),
         ('(wait) [wait] "wait', {"wait": 2}),
         # actually
         ("Actually, it is actually 5.", {"actually": 1}),
