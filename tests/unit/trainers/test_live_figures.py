@@ -121,6 +121,7 @@ def test_the_student_is_the_reference_at_the_first_step(make_trainer):
 def test_true_kl_and_entropy_of_a_batch_by_definition(make_trainer):
     trainer = make_trainer()
     rows = [trainer.train_dataset[i // 4] for i in range(8)]
+    trainer.model.train()
     torch.manual_seed(3)
     inputs = trainer._prepare_training_batch(rows)
     inputs["completion_mask"][0, 4:] = 0
