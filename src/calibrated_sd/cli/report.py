@@ -34,7 +34,7 @@ def report_command(
     if check and markdown:
         raise ConfigError("--check and --markdown exclude each other. Give one of them.")
     from calibrated_sd.reports.build import build_report, check_report
-    from calibrated_sd.reports.folder import load_folder
+    from calibrated_sd.reports.loading import load_folder
     from calibrated_sd.reports.tables import summary_table, terminal_table
 
     if markdown:

@@ -5,7 +5,8 @@ interval, n, seeds and command; a run that is partial or a smoke test says so on
 """
 
 from calibrated_sd.reports.build import Check, build_report, check_report
-from calibrated_sd.reports.folder import ReproduceFolder, load_folder
+from calibrated_sd.reports.folder import ReproduceFolder
+from calibrated_sd.reports.loading import load_folder
 from calibrated_sd.reports.scores import Score, Scores
 from calibrated_sd.reports.tables import SummaryTable, summary_table, terminal_table
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from calibrated_sd.errors import OutputError
 from calibrated_sd.reports.figures import draw_all
-from calibrated_sd.reports.folder import ReproduceFolder, load_folder
+from calibrated_sd.reports.folder import ReproduceFolder
 from calibrated_sd.reports.html import render_page
+from calibrated_sd.reports.loading import load_folder
 from calibrated_sd.reports.scores import Scores
 from calibrated_sd.reports.tables import SummaryTable, summary_table
 

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from calibrated_sd.reports.canvas import counted, seeds_in_words, span, standing
-from calibrated_sd.reports.folder import BASE, Arm, ReproduceFolder, load_folder
+from calibrated_sd.reports.folder import BASE, Arm, ReproduceFolder
+from calibrated_sd.reports.loading import load_folder
 from calibrated_sd.reports.scores import OOD, Contrast, Score, Scores
 
 PLAIN_ARM = "sdpo"
