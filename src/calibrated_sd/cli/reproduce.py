@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from calibrated_sd.cli.console import IfExists, console, quiet_libraries
+from calibrated_sd.cli.console import IfExists, console, error_console, quiet_libraries
 from calibrated_sd.errors import ConfigError
 
 
@@ -44,16 +44,20 @@ def reproduce_command(
     )
     if quick:
         console.print("Smoke run: it shows that every part works; its figures conclude nothing.")
-    with _progress() as show:
-        claims = reproduce(
-            find_recipe(config),
-            output,
-            profile=profile,
-            seeds=seeds,
-            if_exists=if_exists,
-            command=command,
-            progress=show,
-        )
+    try:
+        with _progress() as show:
+            claims = reproduce(
+                find_recipe(config),
+                output,
+                profile=profile,
+                seeds=seeds,
+                if_exists=if_exists,
+                command=command,
+                progress=show,
+            )
+    except KeyboardInterrupt:
+        error_console.print("Interrupted. What is finished is kept; the same command with --if-exists resume goes on.")
+        raise typer.Exit(130) from None
     page = build_report(output)
     print_results(output, claims)
     console.print(f"report: {page}", highlight=False)
