@@ -16,6 +16,10 @@ QUOTE_WORDS = 6
 """A marker is a quotation if these many words in a row, the marker's among them, stand in the prompt as well."""
 
 
+REACH = 300
+"""How far a word of `near` may stand from its phrase; keeps a text without full stops from taking quadratic time."""
+
+
 class Span(NamedTuple):
     """One marker in a text: ``text[start:end]`` is the phrase, or one of its forms."""
 
@@ -249,10 +253,11 @@ def _condition(entry: Phrase, openers: tuple[str, ...]) -> Callable[[str, int, i
 
 
 def _sentence(text: str, start: int, end: int) -> tuple[str, int, int]:
-    """The text with the bounds of the sentence around a span."""
-    begin = max((text.rfind(mark, 0, start) for mark in ".!?。\n"), default=-1) + 1
-    stop = _SENTENCE_END.search(text, end)
-    return text, begin, stop.start() if stop else len(text)
+    """The text with the bounds of the sentence around a span, at most `REACH` characters away."""
+    first, last = max(0, start - REACH), min(len(text), end + REACH)
+    begin = max(first, *(text.rfind(mark, first, start) + 1 for mark in ".!?。\n"))
+    stop = _SENTENCE_END.search(text, end, last)
+    return text, begin, stop.start() if stop else last
 
 
 def _without_quotes(spans: list[Span], text: str, prompt: str) -> list[Span]:

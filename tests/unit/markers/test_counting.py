@@ -197,6 +197,19 @@ def test_per_1k():
     assert math.isnan(per_1k(0, 0))
 
 
+@pytest.mark.parametrize(
+    "loop", ["more likely ", "wait ", "maybe \\( ", "maybe $x ", "maybe \\begin{a} ", "maybe ` ", "let me "]
+)
+def test_a_text_that_loops_takes_no_quadratic_time(loop):
+    """Degenerate models write such texts; a quadratic step would make the longer one take 64 times as long."""
+    seconds = []
+    for n in (1_000, 8_000):
+        start = time.process_time()
+        count_markers(loop * n)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 24 * seconds[0] + 0.05
+
+
 def test_ten_megabytes_a_second():
     """The bar is 10 MB/s of text with about two markers per kB, on one core; 40 and more are usual."""
     rng = random.Random(0)
