@@ -49,7 +49,7 @@ def test_question_and_frame_are_always_whole(length, limit):
 
 
 def test_a_question_that_cannot_fit_is_an_error():
-    with pytest.raises(ContextError, match="takes 5 tokens .* allows 4"):
+    with pytest.raises(ContextError, match=r"takes 5 tokens .* allows 4"):
         fit("a b", limit=4, frame=5)
     with pytest.raises(ContextError, match="max_reprompt_len"):
         fit("", limit=2)
