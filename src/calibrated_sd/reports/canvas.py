@@ -175,20 +175,24 @@ def conditions(
     what: str,
     counts: str | None = None,
     seeds: bool = True,
+    every_step: bool = False,
 ) -> str:
     """The line under a figure: what is drawn, n, seeds, interval and command.
 
     Args:
         folder, scores: where the numbers come from.
         shown: the scores drawn, for n and the interval's method.
-        what: the meaning of dots and bars.
+        what: the meaning of the marks; that of the small dots is added where there are any.
         counts: n in words; questions of the shown scores × samples of the last evaluations by default.
         seeds: whether training seeds matter for this figure.
+        every_step: whether evaluations during training are drawn too.
     """
     if counts is None:
-        _, samples = scores.design()
+        _, samples = scores.design(every_step=every_step)
         questions = sorted({score.n for score in shown if score.n})
         counts = f"n = {span(questions)} questions × {span(samples)} {'sample' if samples == [1] else 'samples'}"
+    if any(len(score.by_seed) > 1 for score in shown):
+        what += ", small dots: single seeds"
     parts = [what, counts]
     if seeds:
         parts.append(seeds_in_words(folder))

@@ -96,7 +96,7 @@ def trajectory(folder: ReproduceFolder, scores: Scores) -> Drawing:
         label="base model",
     )
     legend_below(figure, [*(handle(arm, look, line=True) for arm, look in arms), note, reference], 3)
-    line = conditions(folder, scores, shown, what="large marks: OOD suites pooled, small dots: single seeds")
+    line = conditions(folder, scores, shown, what="marks: OOD suites pooled", every_step=True)
     alt = "OOD accuracy over training, first to last step. " + "; ".join(told or ["no trained arm"]) + "."
     title = "Markers and out-of-distribution accuracy through training"
     return finish(figure, folder, "trajectory", title, alt, line)
@@ -143,9 +143,7 @@ def ood_vs_markers(folder: ReproduceFolder, scores: Scores) -> Drawing:
     axes.set_xlim(left=min(0, axes.get_xlim()[0]))
     if handles:
         legend_below(figure, handles, 3)
-    line = conditions(
-        folder, scores, shown, what="arrow: from the base model to the trained arm, small dots: single seeds"
-    )
+    line = conditions(folder, scores, shown, what="arrow: from the base model to the trained arm")
     alt = "OOD accuracy at markers per 1k tokens. " + "; ".join(told or ["nothing measured"]) + "."
     title = "Out-of-distribution accuracy against markers per 1k tokens"
     return finish(figure, folder, "ood_vs_markers", title, alt, line)
@@ -159,7 +157,7 @@ def ladder(folder: ReproduceFolder, scores: Scores) -> Drawing:
     shown: list[Score] = []
     told, symbols = [], list(CONTEXTS.values())
     for axes, (metric, title, label) in zip(figure.subplots(1, 3), panels, strict=True):
-        axes.set(title=title, ylabel=label, xticks=range(len(CONTEXTS)), xlim=(-0.4, len(CONTEXTS) - 0.4))
+        axes.set(title=title, ylabel=label, xticks=range(len(CONTEXTS)), xlim=(-0.65, len(CONTEXTS) - 0.3))
         axes.set_xticklabels(CONTEXTS.values(), fontsize=11)
         axes.set_xlabel("what the model sees besides the problem")
         ours = {
@@ -220,7 +218,7 @@ def suites(folder: ReproduceFolder, scores: Scores) -> Drawing:
     axes.grid(visible=False, axis="x")
     reference = Line2D([], [], color="black", linewidth=1, linestyle=":", label="base model's level")
     legend_below(figure, [*(handle(arm, look) for arm, look in arms if arm.name in told), reference], 3)
-    line = conditions(folder, scores, shown, what="large marks: last evaluation, small dots: single seeds")
+    line = conditions(folder, scores, shown, what="marks: last evaluation")
     alt = f"Accuracy in the suites {', '.join(label for _, label, _ in groups)}. " + "; ".join(
         f"{arm.label}: {', '.join(told[arm.name])}" for arm, _ in arms if arm.name in told
     )
@@ -239,6 +237,8 @@ def _role(role: str) -> str:
 def _short(value: float | None) -> str:
     if value is None:
         return "–"
+    if 0.995 <= value < 1:
+        return f"{value:.3f}"  # 1.00 would be read as "all"
     return f"{value:.2f}" if value < 1.5 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 

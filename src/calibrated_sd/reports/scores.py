@@ -133,16 +133,16 @@ class Scores:
         p_value = finite(row["p_holm"]) if "p_holm" in row else _p_in_words(score.method)
         return Contrast(score, p_value)
 
-    def design(self, arms: list[str] | None = None, suites: list[str] | None = None) -> tuple[list[int], list[int]]:
-        """Questions per suite and samples per question at the last evaluations, each as the distinct values found."""
+    def design(self, *, every_step: bool = False) -> tuple[list[int], list[int]]:
+        """Questions per suite and samples per question, each as the distinct values found.
+
+        Those of the last evaluations; with ``every_step``, also of the smaller ones during training.
+        """
         frame = self._completions
-        if arms is not None:
-            frame = frame[frame["arm"].isin(arms)]
-        if suites is not None:
-            frame = frame[frame["suite"].isin(suites)]
-        frame = frame[frame["step"] == frame.groupby("arm")["step"].transform("max")]
-        samples = frame.groupby(["arm", "seed", "suite", "problem_id"]).size()
-        questions = samples.groupby(["arm", "seed", "suite"]).size()
+        if not every_step:
+            frame = frame[frame["step"] == frame.groupby("arm")["step"].transform("max")]
+        samples = frame.groupby(["arm", "seed", "step", "suite", "problem_id"]).size()
+        questions = samples.groupby(["arm", "seed", "step", "suite"]).size()
         return sorted(set(questions.tolist())), sorted(set(samples.tolist()))
 
     @cached_property

@@ -134,26 +134,23 @@ class CalibrationMixin(Host):
 
     def _calibrate(self, mode: str, logits: CalibratedLogits, reference: Tensor | None) -> None:
         """Let the calibrator act on `logits`, and measure. Nothing of vocabulary size is kept beyond this call."""
-        strength = self.current_strength() if self.calibration.is_calibrated else 0.0
+        calibrator = self.calibrator if self.calibration.is_calibrated else None
+        strength = self.current_strength() if calibrator else 0.0
         views = self._views(logits, reference)
         cost: PerToken | None = None
-        if not self.calibration.is_calibrated:
-            pass
-        elif isinstance(self.calibrator, Target):
-            # Log-probabilities are logits too, and the temperature is in them already.
+        if isinstance(calibrator, Target):
             with torch.no_grad():
-                logits.teacher_logits = self.calibrator.edit_teacher(views, strength)
-        elif isinstance(self.calibrator, Penalty):
+                # Log-probabilities are logits too, and the temperature is in them already.
+                logits.teacher_logits = calibrator.edit_teacher(views, strength)
+                if self._measures_distributions:
+                    cost = forward_kl(student=views.teacher, teacher=logits.teacher_logits)
+        elif isinstance(calibrator, Penalty):
             student = torch.log_softmax(logits.student_logits.float(), dim=-1)
-            logits.penalty = cost = strength * self.calibrator.penalty(replace(views, student=student), strength)
-        elif isinstance(self.calibrator, Weight):
-            logits.weights = self.calibrator.weights(views, logits.completion_ids, strength)
+            logits.penalty = cost = strength * calibrator.penalty(replace(views, student=student), strength)
+        elif isinstance(calibrator, Weight):
+            logits.weights = calibrator.weights(views, logits.completion_ids, strength)
             cost = 1 - logits.weights
-        if not self._measures_distributions:
-            return
-        with torch.no_grad():
-            if self.calibration.is_calibrated and isinstance(self.calibrator, Target):
-                cost = forward_kl(student=views.teacher, teacher=logits.teacher_logits)
+        if self._measures_distributions:
             sums: dict[str, Any] = diagnostics(views, logits.loss_mask)
             if cost is not None:
                 sums["penalty"] = torch.where(logits.loss_mask > 0, cost.detach(), 0.0).sum()
