@@ -117,7 +117,7 @@ def test_overwrite_starts_anew(csd, tmp_path):
         ({"if_exists": "overwrite", "suite": "aime24"}, "There is no suite 'aime24'"),
         ({"if_exists": "overwrite", "suite": "organism:heldot"}, "Did you mean 'heldout'"),
         ({"if_exists": "overwrite", "model": "no/such/folder"}, "There is no model folder"),
-        ({"if_exists": "overwrite", "max_new_tokens": 255}, "window of 256"),
+        ({"if_exists": "overwrite", "max_new_tokens": 511}, "window of 512"),
         ({"if_exists": "overwrite", "n": 0}, "--n must be at least 1"),
         ({"if_exists": "overwrite", "batch_size": 0}, "--batch-size must be at least 1"),
         ({"if_exists": "overwrite", "top_p": 2}, "top_p"),
@@ -138,8 +138,8 @@ def test_refusals_leave_the_old_results_alone(csd, tmp_path, options, words):
 
 
 def test_a_refused_first_run_leaves_nothing_behind(csd, tmp_path):
-    error, _ = csd(max_new_tokens=255)
-    assert "window of 256" in error
+    error, _ = csd(max_new_tokens=511)
+    assert "window of 512" in error
     assert not (tmp_path / "out").exists()
 
 

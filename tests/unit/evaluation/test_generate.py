@@ -200,11 +200,11 @@ class TestChoice:
 
 class TestRefusals:
     def test_a_prompt_beyond_the_window_names_the_problem(self, model, word_tokenizer):
-        # window 256: 236 + 20 fits exactly, 237 + 20 does not
-        fits, too_long = " ".join(["wait"] * 236), " ".join(["wait"] * 237)
+        # window 512: 492 + 20 fits exactly, 493 + 20 does not
+        fits, too_long = " ".join(["wait"] * 492), " ".join(["wait"] * 493)
         assert len(sample(model, word_tokenizer, [fits], n=1, max_new_tokens=20)) == 1
         with pytest.raises(
-            ContextError, match=r"'hard' has 237 tokens.*max_new_tokens=20.*window of 256.*to 236 tokens"
+            ContextError, match=r"'hard' has 493 tokens.*max_new_tokens=20.*window of 512.*to 492 tokens"
         ):
             sample(model, word_tokenizer, ["wait", too_long], problem_ids=["easy", "hard"], max_new_tokens=20)
 
