@@ -29,9 +29,11 @@ def test_the_fingerprint_changes_with_any_input_and_ignores_outputs(tmp_path):
     (path / "report.html").write_text("anything")
     (path / "runs/sdpo/seed_0/worker.log").write_text("noise")
     assert load_folder(path).fingerprint == before
-    log = path / "runs/sdpo/seed_0/train.jsonl"
+    log, manifest = path / "runs/sdpo/seed_0/train.jsonl", path / "manifest.json"
     log.write_text(log.read_text().replace('"loss": 0.5', '"loss": 0.6', 1))
-    assert load_folder(path).fingerprint != before
+    changed = load_folder(path).fingerprint
+    manifest.write_text(manifest.read_text().replace("2 CPU cores", "3 CPU cores"))
+    assert len({before, changed, load_folder(path).fingerprint}) == 3
 
 
 def test_unfinished_runs_and_missing_files_become_gaps(broken):

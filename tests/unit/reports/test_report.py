@@ -173,6 +173,30 @@ def test_a_folder_that_cannot_be_written_is_a_user_error_and_keeps_the_old_page(
     assert not list(small.rglob("*.tmp"))
 
 
+def test_a_build_that_dies_while_writing_leaves_the_old_page_whole(small, monkeypatch):
+    def dies(source, target):
+        raise KeyboardInterrupt
+
+    (small / "report.html").write_text("the old page")
+    monkeypatch.setattr("calibrated_sd.reports.build.draw_all", lambda folder, scores: [])
+    monkeypatch.setattr("calibrated_sd.reports.build.SUMMARY", "report.html")  # the page is the first file written
+    monkeypatch.setattr("calibrated_sd.reports.build.os.replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        build_report(small)
+    assert (small / "report.html").read_text() == "the old page"
+    assert not list(small.rglob("*.tmp"))
+
+
+def test_comparisons_stand_before_the_levels_behind_them(small):
+    claims = read_json(small / "claims.json")
+    level = claims["claims"][0]["ours"]["markers none − s"]
+    claims["claims"][0]["ours"] = {f"markers_{i}": level for i in range(5)} | {"markers_none_minus_solution": level}
+    write_json(small / "claims.json", claims)
+    card = claim_cards(load_folder(small))[0]
+    assert [m.name for m in card.main] == ["markers none − solution", "markers 0", "markers 1", "markers 2"]
+    assert [m.name for m in card.rest] == ["markers 3", "markers 4"]
+
+
 def test_a_claim_whose_verdict_is_no_known_word_counts_as_not_run(small):
     claims = read_json(small / "claims.json")
     claims["claims"][0]["verdict"] = "certainly"
