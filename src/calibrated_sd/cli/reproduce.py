@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from calibrated_sd.cli.console import IfExists, console, error_console, quiet_libraries
-from calibrated_sd.errors import ConfigError
+from calibrated_sd.errors import ConfigError, DataError
 
 
 def reproduce_command(
@@ -58,6 +58,10 @@ def reproduce_command(
     except KeyboardInterrupt:
         error_console.print("Interrupted. What is finished is kept; the same command with --if-exists resume goes on.")
         raise typer.Exit(130) from None
+    except DataError:
+        if (output / "claims.json").is_file():  # some jobs failed: report what finished, then say which did not
+            console.print(f"partial report: {build_report(output)}", highlight=False)
+        raise
     page = build_report(output)
     print_results(output, claims)
     console.print(f"report: {page}", highlight=False)
