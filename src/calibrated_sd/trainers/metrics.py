@@ -11,9 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
 
-from calibrated_sd.calibrators import ratios
-from calibrated_sd.shapes import Scalar
+from calibrated_sd.calibrators import Views, diagnostics, ratios
+from calibrated_sd.objectives import forward_kl
+from calibrated_sd.shapes import Logps, MarkerIds, Scalar, TokenMask
 
 SUMS = (
     *("m_student", "m_reference", "log_suppression", "n_suppression"),
@@ -22,6 +26,58 @@ SUMS = (
     *("markers", "held_out_markers", "completion_tokens", "responses"),
 )
 """All sums that are kept, in the order in which they are added over processes."""
+
+
+MEASURED_POSITIONS = 2048
+"""At most so many positions of a micro-batch are measured, evenly spaced over the active ones."""
+
+
+def spaced_positions(mask: TokenMask, limit: int = MEASURED_POSITIONS) -> Int[Tensor, " N"]:
+    """Indices, into the flattened mask (B·T), of at most `limit` active positions, evenly spaced and always the same."""
+    active = torch.nonzero(rearrange(mask, "b t -> (b t)") > 0).squeeze(-1)
+    if len(active) <= limit:
+        return active
+    return active[torch.arange(limit, device=active.device) * len(active) // limit]
+
+
+@torch.no_grad()
+def distribution_sums(
+    logits: Any, context_logits: Logps, reference: Logps | None, marker_ids: MarkerIds
+) -> dict[str, Scalar]:
+    """Sums of one micro-batch for `SUMS`; empty if no position is active.
+
+    Over a real vocabulary each pass costs memory and time, hence only `MEASURED_POSITIONS` of them.
+
+    Args:
+        logits: a `CalibratedLogits`, after the calibrator has acted.
+        context_logits: the teacher before that, (B, T, V).
+        reference: the context-free reference, (B, T, V), or None.
+        marker_ids: (M,).
+    """
+    positions = spaced_positions(logits.loss_mask)
+    if len(positions) == 0:
+        return {}
+
+    def at(per_token: Tensor) -> Tensor:
+        return rearrange(per_token, "b t ... -> (b t) ...")[positions]
+
+    def logps(scores: Tensor) -> Logps:
+        return rearrange(torch.log_softmax(at(scores).float(), dim=-1), "n v -> 1 n v")
+
+    views = Views(
+        student=logps(logits.student_logits),
+        teacher=logps(context_logits),
+        reference=None if reference is None else logps(reference),
+        marker_ids=marker_ids,
+    )
+    sums = dict(diagnostics(views, torch.ones(views.teacher.shape[:2], device=positions.device)))
+    if logits.penalty is not None:
+        sums["penalty"] = at(logits.penalty).sum()
+    elif logits.weights is not None:
+        sums["penalty"] = (1 - at(logits.weights)).sum()
+    elif logits.teacher_logits is not context_logits:
+        sums["penalty"] = forward_kl(student=views.teacher, teacher=logps(logits.teacher_logits)).sum()
+    return sums
 
 
 class TokenSums:

@@ -8,7 +8,7 @@ happens where the loss is made; and no collective is called under a condition th
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,11 +23,10 @@ from calibrated_sd.calibrators import (
     Weight,
     build_calibrator,
     build_schedule,
-    diagnostics,
 )
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.markers import MarkerSet, count_markers, marker_token_ids
-from calibrated_sd.objectives import forward_kl, reduce_loss
+from calibrated_sd.objectives import reduce_loss
 from calibrated_sd.shapes import Logps, MarkerIds, PerToken, Scalar
 from calibrated_sd.trainers import checkpoint as teacher_checkpoint
 from calibrated_sd.trainers._trl import (
@@ -43,7 +42,7 @@ from calibrated_sd.trainers.checks import check_prompt_lengths
 from calibrated_sd.trainers.config import LOSS_REDUCTIONS, CalibrationFields, ContextPlan, as_mapping
 from calibrated_sd.trainers.context_builder import LevelContextBuilder, level_inputs
 from calibrated_sd.trainers.level_mixture import combine_levels
-from calibrated_sd.trainers.metrics import TokenSums, figures
+from calibrated_sd.trainers.metrics import TokenSums, distribution_sums, figures
 from calibrated_sd.trainers.reference import ContextFreeReference
 
 # For the type checker the mixin is what it will be mixed into; at run time it has no base of its own.
@@ -136,24 +135,18 @@ class CalibrationMixin(Host):
         """Let the calibrator act on `logits`, and measure. Nothing of vocabulary size is kept beyond this call."""
         calibrator = self.calibrator if self.calibration.is_calibrated else None
         strength = self.current_strength() if calibrator else 0.0
-        views = self._views(logits, reference)
-        cost: PerToken | None = None
+        context_logits = logits.teacher_logits
         if isinstance(calibrator, Target):
             with torch.no_grad():
                 # Log-probabilities are logits too, and the temperature is in them already.
-                logits.teacher_logits = calibrator.edit_teacher(views, strength)
-                if self._measures_distributions:
-                    cost = forward_kl(student=views.teacher, teacher=logits.teacher_logits)
+                logits.teacher_logits = calibrator.edit_teacher(self._views(logits, reference), strength)
         elif isinstance(calibrator, Penalty):
             student = torch.log_softmax(logits.student_logits.float(), dim=-1)
-            logits.penalty = cost = strength * calibrator.penalty(replace(views, student=student), strength)
+            logits.penalty = strength * calibrator.penalty(self._views(logits, reference, student), strength)
         elif isinstance(calibrator, Weight):
-            logits.weights = calibrator.weights(views, logits.completion_ids, strength)
-            cost = 1 - logits.weights
-        if self._measures_distributions:
-            sums: dict[str, Any] = diagnostics(views, logits.loss_mask)
-            if cost is not None:
-                sums["penalty"] = torch.where(logits.loss_mask > 0, cost.detach(), 0.0).sum()
+            logits.weights = calibrator.weights(self._views(logits, reference), logits.completion_ids, strength)
+        if self._measures_distributions and self.marker_ids is not None:
+            sums = distribution_sums(logits, context_logits, reference, self.marker_ids)
             self._sums.add(mode, sums | {"strength": strength, "n_batches": 1.0})
 
     def _mix_context_levels(
@@ -179,12 +172,12 @@ class CalibrationMixin(Host):
             by_level[name] = torch.log_softmax(level_logits.float(), dim=-1)
         return combine_levels(by_level, plan, inputs["context_available"], self.marker_ids), by_level.get("none")
 
-    def _views(self, logits: CalibratedLogits, reference: Tensor | None) -> Views:
-        """What calibrators see: float32 log-probabilities, none of them with a gradient."""
-        assert self.marker_ids is not None  # without any the trainer neither calibrates nor measures
+    def _views(self, logits: CalibratedLogits, reference: Tensor | None, student: Logps | None = None) -> Views:
+        """What calibrators see, as float32 log-probabilities. Only a `student` that is given carries a gradient."""
+        assert self.marker_ids is not None  # without any the trainer does not calibrate
         with torch.no_grad():
             return Views(
-                student=torch.log_softmax(logits.student_logits.float(), dim=-1),
+                student=torch.log_softmax(logits.student_logits.float(), dim=-1) if student is None else student,
                 teacher=torch.log_softmax(logits.teacher_logits.float(), dim=-1),
                 reference=None if reference is None else torch.log_softmax(reference.float(), dim=-1),
                 marker_ids=self.marker_ids,

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from calibrated_sd.trainers.metrics import SUMS, TokenSums, figures
+from calibrated_sd.trainers import metrics
+from calibrated_sd.trainers.metrics import SUMS, TokenSums, figures, spaced_positions
 
 ONE_PROCESS = SimpleNamespace(device=torch.device("cpu"), reduce=lambda tensor, reduction: tensor)
 TWO_PROCESSES = SimpleNamespace(device=torch.device("cpu"), reduce=lambda tensor, reduction: 2 * tensor)
@@ -116,6 +117,26 @@ def test_the_student_is_the_reference_at_the_first_step(make_trainer):
     trainer.train()
     assert trainer.state.log_history[0]["calibration/retention"] == pytest.approx(1.0)
     assert trainer.state.log_history[2]["calibration/retention"] != pytest.approx(1.0, abs=1e-3)
+
+
+def test_few_positions_are_all_measured_and_many_are_spaced_evenly():
+    mask = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    assert spaced_positions(mask).tolist() == [0, 2, 3, 4]
+    assert spaced_positions(mask, limit=2).tolist() == [0, 3]
+    assert spaced_positions(torch.ones(1, 1000), limit=4).tolist() == [0, 250, 500, 750]
+    assert spaced_positions(torch.zeros(2, 3)).tolist() == []
+
+
+def test_a_sample_of_positions_estimates_the_same_figures(make_trainer, monkeypatch):
+    logged = []
+    for limit in (2048, 24):
+        monkeypatch.setattr(metrics, "spaced_positions", lambda mask, limit=limit: spaced_positions(mask, limit))
+        trainer = make_trainer(calibration_strength=1.0, per_device_train_batch_size=16, max_steps=1)
+        trainer.train()
+        logged.append(trainer.state.log_history[0])
+    assert logged[0]["loss"] == logged[1]["loss"]
+    assert logged[0]["calibration/student_entropy"] != logged[1]["calibration/student_entropy"]
+    assert logged[0]["calibration/student_entropy"] == pytest.approx(logged[1]["calibration/student_entropy"], rel=0.2)
 
 
 def test_true_kl_and_entropy_of_a_batch_by_definition(make_trainer):
