@@ -65,7 +65,7 @@ def pretrain_command(
 
       csd organism pretrain --config organism/pretrain.yaml --output organism-pretrain
 
-      csd organism pretrain --n-updates 20 --output /tmp/smoke
+      csd organism pretrain --n-updates 20 --output smoke
     """
     quiet_libraries()
     from calibrated_sd.cli.recipes import find_recipe
@@ -97,7 +97,7 @@ def ladder_command(
 
       csd organism ladder --n 512 --output organism-ladder
 
-      csd organism ladder --model organism-pretrain --n 64 --output /tmp/ladder
+      csd organism ladder --model organism-pretrain --n 64 --output small-ladder
     """
     quiet_libraries()
     from calibrated_sd.experiments.provenance import provenance

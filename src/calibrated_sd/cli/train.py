@@ -120,19 +120,6 @@ def load_rows(run: RunArguments) -> list[dict[str, Any]]:
     return rows
 
 
-def make_reward(grader: str) -> Any:
-    """A TRL reward function from a grader: 1.0 for a right answer, else 0.0."""
-    from calibrated_sd.evaluation.grading import get_grader
-
-    grade = get_grader(grader)
-
-    def correctness(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
-        texts = [c[0]["content"] if isinstance(c, list) else c for c in completions]
-        return [float(grade(text, a)) for text, a in zip(texts, answer, strict=True)]
-
-    return correctness
-
-
 def train_command(
     context: typer.Context,
     config: Annotated[str, typer.Option(help="Training recipe, by name (see `csd ls`) or path.")],
@@ -180,6 +167,7 @@ def make_trainer(run: RunArguments, settings: CalibratedSDPOConfig, rows: list[d
     """The trainer of a recipe."""
     from datasets import Dataset
 
+    from calibrated_sd.evaluation.grading import make_reward
     from calibrated_sd.trainers.callbacks import JsonlLogCallback
     from calibrated_sd.trainers.sdpo import CalibratedSDPOTrainer
 

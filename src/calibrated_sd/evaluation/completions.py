@@ -9,8 +9,8 @@ from typing import Any
 
 from calibrated_sd.errors import OutputError
 from calibrated_sd.evaluation.generate import Completion, iter_completions
-from calibrated_sd.evaluation.grading import get_grader
-from calibrated_sd.markers import MarkerSet, count_markers
+from calibrated_sd.evaluation.grading import Grader, get_grader
+from calibrated_sd.markers import count_markers
 from calibrated_sd.records import (
     MARKER_COUNTS,
     CompletionRecord,
@@ -66,7 +66,6 @@ def record_completions(
         ConfigError, ContextError: see the backend.
     """
     path, grade = Path(path), get_grader(grader)
-    marker_sets = {name: MarkerSet.load(name) for name in MARKER_COUNTS}
     by_key = {f"{p['suite']}/{p['problem_id']}": p for p in problems}  # the key also names the random streams
     condition: dict[str, Any] = {"arm": arm, "seed": seed, "step": step, "context": context}
 
@@ -93,22 +92,34 @@ def record_completions(
                     f"{path} was started with another prompt for problem {c.problem_id!r}, so it cannot be continued. "
                     "Use a new output folder, or --if-exists overwrite."
                 )
-            record = CompletionRecord(
-                suite=problem["suite"],
-                problem_id=problem["problem_id"],
-                sample=c.sample,
-                prompt_sha256=hashed,
-                completion=c.text,
-                finish_reason=c.finish_reason,
-                n_tokens=len(c.token_ids),
-                correct=None if problem.get("answer") is None else grade(c.text, problem["answer"]),
-                markers={name: sum(count_markers(c.text, s).values()) for name, s in marker_sets.items()},
-                **condition,
-            )
-            made.append(record.as_dict())
+            made.append(completion_record(c, problem, grade, **condition).as_dict())
         append_jsonl(path, made)
         rows += made
     return rows
+
+
+def completion_record(c: Completion, problem: Mapping[str, Any], grade: Grader, **condition: Any) -> CompletionRecord:
+    """Grade one completion and count its markers.
+
+    Args:
+        c: the sample.
+        problem: ``{suite, problem_id, answer}`` at least; an answer of None is not graded.
+        grade: from :func:`~calibrated_sd.evaluation.grading.get_grader`.
+        condition: ``arm, seed, step, context``.
+    """
+    answer = problem.get("answer")
+    return CompletionRecord(
+        suite=problem["suite"],
+        problem_id=problem["problem_id"],
+        sample=c.sample,
+        prompt_sha256=prompt_sha256(c.prompt_text),
+        completion=c.text,
+        finish_reason=c.finish_reason,
+        n_tokens=len(c.token_ids),
+        correct=None if answer is None else grade(c.text, answer),
+        markers={name: sum(count_markers(c.text, name).values()) for name in MARKER_COUNTS},
+        **condition,
+    )
 
 
 def _key(row: Mapping[str, Any]) -> str:

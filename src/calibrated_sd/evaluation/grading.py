@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 from calibrated_sd.errors import ConfigError, unknown_name
 
@@ -108,3 +109,18 @@ def get_grader(name: str) -> Grader:
     if name == "math-verify":
         grade_math_verify(r"\boxed{1}", "1")
     return GRADERS[name]
+
+
+def make_reward(grader: str = "boxed") -> Callable[..., list[float]]:
+    """A TRL reward function: 1.0 for a right answer, else 0.0. It reads the data set's column `answer`.
+
+    Raises:
+        ConfigError: no such grader, or one whose library is not installed.
+    """
+    grade = get_grader(grader)
+
+    def correctness_reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
+        texts = [c[0]["content"] if isinstance(c, list) else c for c in completions]
+        return [float(grade(text, right)) for text, right in zip(texts, answer, strict=True)]
+
+    return correctness_reward

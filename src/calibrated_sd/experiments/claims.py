@@ -231,8 +231,8 @@ def pass_at_k_gap(data: RunData, best: str) -> tuple[Figures, str]:
 
 def calibrator_repairs(data: RunData, best: str) -> tuple[Figures, str]:
     """R1. `best` was named in the recipe before the run; the others are corrected for as well."""
-    rivals = [arm for arm in data.arms if arm not in (BASE, "sdpo", "sdpo_stripped", "policy_gradient", "hybrid_plain")]
-    if not _need(data, "sdpo", best):
+    rivals = [arm for arm in data.arms if arm in data.calibrated]
+    if not _need(data, "sdpo") or best not in rivals:
         return {}, NOT_RUN
     found = {arm: paired_difference(_ood(data, arm), _ood(data, "sdpo")) for arm in rivals}
     figures = {f"ood_{arm}_minus_sdpo": f.figure for arm, f in found.items()}

@@ -40,12 +40,14 @@ class RunData:
         ood_suites: suites pooled as out of distribution.
         records: completion records of the arms, as dicts.
         ladder: completion records of the context ladder.
+        calibrated: arms in which a calibrator acts.
     """
 
     directory: Path
     ood_suites: tuple[str, ...]
     records: list[dict[str, Any]]
     ladder: list[dict[str, Any]]
+    calibrated: tuple[str, ...] = ()
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -88,7 +90,9 @@ def load_run(directory: str | Path) -> RunData:
     if not records:
         raise DataError(f"{directory} holds no evaluation yet. Run `csd reproduce --output {directory}` first.")
     ladder_file = directory / "runs" / "ladder" / "completions.jsonl"
-    return RunData(directory, ood, records, read_completions(ladder_file) if ladder_file.is_file() else [])
+    ladder = read_completions(ladder_file) if ladder_file.is_file() else []
+    calibrated = tuple(arm["name"] for arm in manifest["arms"] if arm.get("calibration_method"))
+    return RunData(directory, ood, records, ladder, calibrated)
 
 
 def contrast_rows(data: RunData, against: str, metric: str) -> list[dict[str, Any]]:

@@ -140,6 +140,15 @@ def write_examples(data: RunData, path: Path, n_per_suite: int = 2) -> None:
     write_jsonl(path, rows)
 
 
+def runs_made_at(directory: Path) -> list[str]:
+    """Commits at which the jobs ran, e.g. ``["8c0302f… (clean)"]``; more than one after resuming with changed code."""
+    states = {
+        tuple(read_json(file).get("code") or ("unknown", "unknown")) for file in directory.glob("runs/**/run.json")
+    }
+    words = {True: " (with uncommitted changes)", False: " (clean)"}
+    return sorted(f"{commit}{words.get(dirty, '')}" for commit, dirty in states)
+
+
 def write_results(directory: Path, plan: Plan, command: str, wall_time_s: float | None) -> list[dict[str, Any]]:
     """Everything derived from the jobs' files: summary, claims, examples, traces, manifest. Returns the claims."""
     data = load_run(directory)
@@ -147,6 +156,7 @@ def write_results(directory: Path, plan: Plan, command: str, wall_time_s: float 
     (directory / "summary.csv.tmp").replace(directory / "summary.csv")
     claims = evaluate_claims(data, plan.best, command)
     manifest = _manifest(plan, command, wall_time_s)
+    manifest["provenance"]["runs_made_at"] = runs_made_at(directory)
     write_json(
         directory / "claims.json",
         {"schema_version": 1, "profile": plan.profile, "claims": claims, "provenance": manifest["provenance"]},

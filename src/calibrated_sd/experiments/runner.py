@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import DataError
+from calibrated_sd.experiments.provenance import code_state
 from calibrated_sd.records import read_json, write_json
 
 OK, FAILED, CANCELLED, RUNNING, WAITING = "ok", "failed", "cancelled", "running", "waiting"
@@ -80,7 +81,9 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
         "TRANSFORMERS_VERBOSITY": "error",
     }
     job.folder.mkdir(parents=True, exist_ok=True)
-    write_json(job.folder / "run.json", {"schema_version": 1, "status": RUNNING, "recipe": job.recipe})
+    write_json(
+        job.folder / "run.json", {"schema_version": 1, "status": RUNNING, "recipe": job.recipe, "code": code_state()}
+    )
     with open(job.folder / "worker.log", "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "calibrated_sd.experiments.worker", str(job.folder)],

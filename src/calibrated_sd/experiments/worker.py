@@ -46,12 +46,13 @@ def evaluate_weights(
         [p.question for p in problems],
         suite=lambda problem: suite_of[problem.problem_id],
         n_samples=n_samples,
-        seed=1000 + recipe["seed"],
+        sampling_seed=1000 + recipe["seed"],
         max_new_tokens=recipe["max_new_tokens"],
         arm=recipe["arm"],
+        seed=recipe["seed"],
         step=step,
     )
-    write_jsonl(file, [{**r.as_dict(), "seed": recipe["seed"]} for r in records])
+    write_jsonl(file, records)
 
 
 class EvaluateCallback(TrainerCallback):

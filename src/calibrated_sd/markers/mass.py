@@ -11,6 +11,8 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from calibrated_sd.objectives import decomposition
+from calibrated_sd.objectives.divergences import LOG_ZERO
 from calibrated_sd.shapes import Logps, MarkerIds, PerToken, Scalar, TokenMask
 
 
@@ -26,12 +28,9 @@ def log_marker_mass(logps: Logps, ids: MarkerIds) -> PerToken:
     Returns:
         (B, T), float32, at most 0.
     """
-    chosen = logps.index_select(-1, ids.to(logps.device)).float()
-    # logsumexp over nothing but -inf has a nan gradient
-    impossible = torch.isneginf(chosen)
-    mass = torch.logsumexp(chosen.masked_fill(impossible, torch.finfo(torch.float32).min), dim=-1)
-    mass = torch.where(impossible.all(dim=-1), torch.full_like(mass, -torch.inf), mass)
-    return mass.clamp(max=0.0)  # rounding can lift a mass of 1 above 1
+    mass = decomposition.log_marker_mass(logps, ids.to(logps.device)).float()
+    # Losses want a large finite number where all markers are impossible; whoever reads a mass wants the truth.
+    return torch.where(mass <= LOG_ZERO / 2, torch.full_like(mass, -torch.inf), mass)
 
 
 def log_marker_mass_from_logits(logits: Float[Tensor, "B T V"], ids: MarkerIds) -> PerToken:

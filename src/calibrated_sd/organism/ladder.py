@@ -12,14 +12,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from calibrated_sd.evaluation.completions import completion_record
 from calibrated_sd.evaluation.generate import generate_completions
+from calibrated_sd.evaluation.grading import grade_boxed
 from calibrated_sd.evaluation.metrics import summarise, tidy
-from calibrated_sd.markers import count_markers
 from calibrated_sd.organism.corpus import CONTEXTS, context_prompt, demonstration
 from calibrated_sd.organism.grammar import Habits
 from calibrated_sd.organism.puzzles import FAMILIES, Problem, all_problems
-from calibrated_sd.organism.suites import boxed_number
-from calibrated_sd.records import MARKER_COUNTS, CompletionRecord, prompt_sha256
+from calibrated_sd.organism.suites import as_row
+from calibrated_sd.records import CompletionRecord
 
 SCREEN = "screen"
 """Suite name of the screening samples."""
@@ -41,7 +42,7 @@ def sample_records(
     *,
     suite: str | Callable[[Problem], str],
     n_samples: int,
-    seed: int,
+    sampling_seed: int,
     max_new_tokens: int = MAX_NEW_TOKENS,
     **fields: Any,
 ) -> list[CompletionRecord]:
@@ -54,19 +55,13 @@ def sample_records(
         problem_ids=list(by_id),
         n=n_samples,
         max_new_tokens=max_new_tokens,
-        seed=seed,
+        seed=sampling_seed,
     )
     return [
-        CompletionRecord(
-            suite=suite if isinstance(suite, str) else suite(by_id[c.problem_id]),
-            problem_id=c.problem_id,
-            sample=c.sample,
-            prompt_sha256=prompt_sha256(c.prompt_text),
-            completion=c.text,
-            finish_reason=c.finish_reason,
-            n_tokens=len(c.token_ids),
-            correct=boxed_number(c.text) == str(by_id[c.problem_id].answer),
-            markers={name: sum(count_markers(c.text, name).values()) for name in MARKER_COUNTS},
+        completion_record(
+            c,
+            as_row(by_id[c.problem_id], suite if isinstance(suite, str) else suite(by_id[c.problem_id])),
+            grade_boxed,
             **fields,
         )
         for c in completions
@@ -101,13 +96,27 @@ def measure_ladder(
         if n_screen:
             questions = [p.question for p in problems]
             records += sample_records(
-                model, tokenizer, problems, questions, suite=SCREEN, n_samples=n_screen, seed=seed + 1, context="none"
+                model,
+                tokenizer,
+                problems,
+                questions,
+                suite=SCREEN,
+                n_samples=n_screen,
+                sampling_seed=seed + 1,
+                context="none",
             )
         for context in CONTEXTS:
             rng = random.Random(f"demo-{family}-{context}-{seed}")
             prompts = [context_prompt(p.question, demonstration(p, context, rng, habits)) for p in problems]
             records += sample_records(
-                model, tokenizer, problems, prompts, suite=family, n_samples=repeats, seed=seed, context=context
+                model,
+                tokenizer,
+                problems,
+                prompts,
+                suite=family,
+                n_samples=repeats,
+                sampling_seed=seed,
+                context=context,
             )
     return records
 

@@ -16,6 +16,7 @@ import random
 from typing import Any
 
 from calibrated_sd.errors import unknown_name
+from calibrated_sd.evaluation.grading import make_reward
 from calibrated_sd.organism.puzzles import Problem, all_problems
 
 SUITES = {
@@ -69,15 +70,5 @@ def load_suite(name: str = "organism", n: int = 96, seed: int = 0) -> list[dict[
     return [as_row(problem, suite) for suite in names for problem in suite_problems(suite, n, seed)]
 
 
-def boxed_number(text: str) -> str | None:
-    r"""The text in the last ``\boxed{…}``, spaces removed; None if there is none."""
-    _, box, tail = text.rpartition("\\boxed{")
-    if not box or "}" not in tail:
-        return None
-    return tail.split("}")[0].replace(" ", "")
-
-
-def correctness_reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
-    """TRL reward: 1.0 if the boxed number is the answer, else 0.0. Needs a column `answer`."""
-    texts = [c[0]["content"] if isinstance(c, list) else c for c in completions]
-    return [float(boxed_number(text) == a) for text, a in zip(texts, answer, strict=True)]
+correctness_reward = make_reward("boxed")
+"""The organism's reward for TRL: 1.0 if the boxed number is the answer, else 0.0."""

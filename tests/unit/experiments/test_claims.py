@@ -52,7 +52,7 @@ def ladder(none, stripped, solution, screen=0.3):
 
 def data(*arms, ladder_records=()):
     records = [record for arm in arms for record in arm]
-    return RunData(Path("nowhere"), OOD, records, list(ladder_records))
+    return RunData(Path("nowhere"), OOD, records, list(ladder_records), calibrated=("best", "other"))
 
 
 BASE = rows("base", 0.8, 8, 80, step=0)

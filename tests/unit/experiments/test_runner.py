@@ -6,6 +6,7 @@ import pytest
 
 from calibrated_sd.errors import DataError
 from calibrated_sd.experiments import runner
+from calibrated_sd.experiments.provenance import code_state
 from calibrated_sd.experiments.runner import Job, run_jobs, set_status, status_of
 from calibrated_sd.records import read_json
 
@@ -30,7 +31,8 @@ def small_worker(monkeypatch, tmp_path):
     real = runner.subprocess.Popen
 
     def start(command, **options):
-        assert command[:2] == [sys.executable, "-m"]
+        if command[:3] != [sys.executable, "-m", "calibrated_sd.experiments.worker"]:
+            return real(command, **options)  # git, asked for the commit
         return real([sys.executable, str(script), command[-1]], **options)
 
     monkeypatch.setattr(runner.subprocess, "Popen", start)
@@ -47,6 +49,7 @@ def test_all_jobs_are_done_and_a_failure_does_not_stop_the_others(tmp_path):
     assert [statuses[j.folder] for j in jobs] == ["ok", "failed", "ok"]
     assert "exit code 3" in read_json(jobs[1].folder / "run.json")["error"]
     assert lines[-1][1] == pytest.approx(1.0)
+    assert read_json(jobs[0].folder / "run.json")["code"] == list(code_state())  # which code made it
 
 
 def test_finished_jobs_are_skipped_and_failed_ones_tried_again(tmp_path):

@@ -5,7 +5,6 @@ import pytest
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.organism.suites import (
     SUITES,
-    boxed_number,
     correctness_reward,
     load_suite,
     suite_problems,
@@ -37,18 +36,19 @@ def test_an_unknown_suite_suggests_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("text", "number"),
+    ("text", "right"),
     [
-        ("so \\boxed{ 12 } .", "12"),
-        ("first \\boxed{ 3 } then \\boxed{ 12 } .", "12"),  # the last box counts
-        ("\\boxed{12}", "12"),
-        ("no box", None),
-        ("cut \\boxed{ 1", None),
-        ("", None),
+        ("so \\boxed{ 12 } .", 1.0),
+        ("first \\boxed{ 3 } then \\boxed{ 12 } .", 1.0),  # the last box counts
+        ("first \\boxed{ 12 } then \\boxed{ 3 } .", 0.0),
+        ("\\boxed{12}", 1.0),
+        ("no box 12", 0.0),
+        ("cut \\boxed{ 12", 0.0),
+        ("", 0.0),
     ],
 )
-def test_boxed_number(text, number):
-    assert boxed_number(text) == number
+def test_the_reward_reads_the_last_complete_box(text, right):
+    assert correctness_reward([text], answer=["12"]) == [right]
 
 
 def test_reward_reads_text_and_messages():
