@@ -133,7 +133,11 @@ def test_an_interrupted_reproduction_continues_and_equals_the_straight_one(tmp_p
     assert run("reproduce", *options, "--output", straight).returncode == 0
 
     process = subprocess.Popen(
-        [*CSD, "reproduce", *map(str, options), "--output", str(broken)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*CSD, "reproduce", *map(str, options), "--output", str(broken)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell's background job ignores interrupts, and so would everything below it; a user's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(broken.glob("runs/*/seed_0/eval/step_2/completions.jsonl")):  # in the middle of an arm
