@@ -14,7 +14,9 @@ from calibrated_sd.errors import ConfigError, DataError
 def reproduce_command(
     output: Annotated[Path, typer.Option(help="Folder for everything the run writes.")] = Path("reproduce-out"),
     quick: Annotated[bool, typer.Option("--quick", help="Smoke run in under two minutes; concludes nothing.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Three seeds, more steps and samples; about half an hour.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Three seeds, more steps and samples; about half an hour.")
+    ] = False,
     seeds: Annotated[int | None, typer.Option(help="Number of training seeds, instead of the profile's.")] = None,
     config: Annotated[str, typer.Option(help="Reproduce recipe, by name or path.")] = "organism/reproduce.yaml",
     if_exists: IfExists = "raise",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 WARNING = "#B03A00"
 PAPER = "#8A8A8A"
 _CAPTION, _HEAD = 0.46, 0.18  # inches kept free at the foot and at the top
+_LEGEND_ROW = 0.21  # inches
 
 
 @dataclass(frozen=True)
@@ -101,18 +103,28 @@ def style() -> Iterator[None]:
         yield
 
 
-def canvas(width: float, height: float, legend_rows: int = 0) -> Figure:
-    """An empty figure (inches) that leaves room for legend rows and the conditions line at its foot."""
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure (inches) that leaves room for the conditions line at its foot."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    foot = (_CAPTION + 0.21 * legend_rows) / height
-    figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot - _HEAD / height), w_pad=0.08, h_pad=0.05, wspace=0.03)
+    _reserve_foot(figure, _CAPTION)
     return figure
 
 
+def _reserve_foot(figure: Figure, foot: float) -> None:
+    """Keep the panels out of the lowest `foot` inches."""
+    height = figure.get_size_inches()[1]
+    rect = (0, foot / height, 1, 1 - (foot + _HEAD) / height)
+    figure.get_layout_engine().set(rect=rect, w_pad=0.08, h_pad=0.05, wspace=0.03)
+
+
 def legend_below(figure: Figure, handles: list[Line2D], columns: int) -> None:
-    """A legend in the room that `canvas` has left between the panels and the conditions line."""
-    place = (0.5, _CAPTION / figure.get_size_inches()[1])
+    """A legend between the panels and the conditions line; the figure grows by as many rows as it takes."""
+    width, height = figure.get_size_inches()
+    room = _LEGEND_ROW * math.ceil(len(handles) / columns)
+    figure.set_size_inches(width, height + room)
+    _reserve_foot(figure, _CAPTION + room)
+    place = (0.5, _CAPTION / (height + room))
     figure.legend(
         handles=handles, loc="lower center", bbox_to_anchor=place, ncols=columns, borderpad=0, borderaxespad=0
     )

@@ -48,7 +48,7 @@ def draw_all(folder: ReproduceFolder, scores: Scores) -> list[Drawing]:
 
 def trajectory(folder: ReproduceFolder, scores: Scores) -> Drawing:
     """Markers per response (left) and OOD accuracy (right) over training steps, one colour per arm."""
-    figure = canvas(10, 5.2, legend_rows=3)
+    figure = canvas(10, 4.57)
     left, right = figure.subplots(1, 2)
     shown: list[Score] = []
     told: list[str] = []
@@ -104,7 +104,7 @@ def trajectory(folder: ReproduceFolder, scores: Scores) -> Drawing:
 
 def ood_vs_markers(folder: ReproduceFolder, scores: Scores) -> Drawing:
     """OOD accuracy against markers per 1k tokens: one point per arm, both intervals, an arrow from the base model."""
-    figure = canvas(9, 6.2, legend_rows=3)
+    figure = canvas(9, 5.57)
     axes = figure.subplots()
     shown: list[Score] = []
     told, handles = [], []
@@ -151,7 +151,7 @@ def ood_vs_markers(folder: ReproduceFolder, scores: Scores) -> Drawing:
 
 def ladder(folder: ReproduceFolder, scores: Scores) -> Drawing:
     """Accuracy, length and markers per response of the base model under each teacher context, beside the paper's."""
-    figure = canvas(10, 4.5, legend_rows=1)
+    figure = canvas(10, 4.29)
     panels = (("accuracy", "Accuracy", "share correct"), ("length", "Length", "tokens per response"),
               ("markers_per_response", "Markers", "markers per response"))  # fmt: skip
     shown: list[Score] = []
@@ -189,7 +189,7 @@ def ladder(folder: ReproduceFolder, scores: Scores) -> Drawing:
 
 def suites(folder: ReproduceFolder, scores: Scores) -> Drawing:
     """Accuracy by suite, arms side by side, with the base model's accuracy as a line through each group."""
-    figure = canvas(10, 5.2, legend_rows=3)
+    figure = canvas(10, 4.57)
     axes = figure.subplots()
     arms = _arms(folder)
     groups = [(suite.name, suite.label, suite.role) for suite in folder.suites]

@@ -4,9 +4,10 @@ import io
 
 import pytest
 from matplotlib.image import imread
+from matplotlib.lines import Line2D
 from synthetic_folder import make_folder
 
-from calibrated_sd.reports.canvas import SHAPES, interval_in_words, looks, seeds_in_words, span
+from calibrated_sd.reports.canvas import SHAPES, canvas, interval_in_words, legend_below, looks, seeds_in_words, span
 from calibrated_sd.reports.figures import draw_all
 from calibrated_sd.reports.folder import Arm, ReproduceFolder, Run
 from calibrated_sd.reports.loading import load_folder
@@ -120,3 +121,16 @@ def test_seeds_in_words():
 )
 def test_intervals_in_words(methods, words):
     assert interval_in_words([Score(0.5, 0.4, 0.6, method=method) for method in methods]) == words
+
+
+@pytest.mark.parametrize(("entries", "rows"), [(1, 1), (3, 1), (4, 2), (11, 4)])
+def test_the_legend_takes_its_room_from_a_taller_figure_and_not_from_the_panels(entries, rows):
+    figure = canvas(9, 5)
+    axes = figure.subplots()
+    figure.draw_without_rendering()
+    before = axes.get_window_extent().height
+    legend_below(figure, [Line2D([], [], label=f"arm {i}") for i in range(entries)], columns=3)
+    figure.draw_without_rendering()
+    assert figure.get_size_inches()[1] == pytest.approx(5 + rows * 0.21)  # 0.21 inches a row
+    assert axes.get_window_extent().height == pytest.approx(before, rel=0.02)
+    assert figure.legends[0].get_window_extent().y1 <= axes.get_tightbbox().y0
