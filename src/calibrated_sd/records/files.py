@@ -178,8 +178,8 @@ def _numbered_rows(path: Path, check_version: bool = True) -> list[tuple[int, di
             row = json.loads(line)
         except ValueError as error:  # JSONDecodeError, or a character cut in the middle
             what = (
-                "the last line is cut off: an interrupted run leaves such a line. Run the same command with "
-                "--if-exists resume to drop it and continue, or delete the line"
+                "the last line is cut off: an interrupted run leaves such a line. Delete it, or finish the run that "
+                "writes this file with --if-exists resume, which drops it"
                 if i == len(lines) - 1  # no newline after it
                 else f"not valid JSON ({error}). Correct or delete this line"
             )
