@@ -19,6 +19,7 @@ from calibrated_sd.trainers.config import CalibrationFields
 from calibrated_sd.trainers.data_order import ResumableOrder
 from calibrated_sd.trainers.dials import DialCallback, Dials
 from calibrated_sd.trainers.metrics import TokenSums, figures
+from calibrated_sd.trainers.monitoring.low_density import BaseDensity
 from calibrated_sd.trainers.teacher_context.config import ContextPlan
 
 # For the type checker the class is what it will be mixed into; at run time it has no base of its own.
@@ -39,6 +40,7 @@ class Calibrated(Host):
         """Sums of the present optimizer step, for the dials."""
         self.markers = MarkerSet.load(settings.calibration_markers)
         self.held_out_markers = MarkerSet.load("held_out")
+        self.base_density = BaseDensity(self.markers.name, warns=self.accelerator.is_main_process)
         self.marker_ids = self._find_marker_ids()
         wanted = settings.calibration_metrics != "off" or self.dials.observes_mass
         self.measures_distributions = wanted and self.marker_ids is not None
@@ -89,6 +91,11 @@ class Calibrated(Host):
         self._sums.add(mode, sums)
         if mode == "train" and self.dials.has_memory:
             self.step_sums.add(mode, sums)
+
+    def add_text_sums(self, mode: str, sums: dict[str, Any]) -> None:
+        """The same for what was counted in fresh completions; the first of them tell how much the model doubts by itself."""
+        self.base_density.observe(sums, self.state.global_step, mode)
+        self.add_sums(mode, sums)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.calibration.calibration_metrics != "off":

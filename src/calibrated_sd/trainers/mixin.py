@@ -161,7 +161,7 @@ class CalibrationMixin(Calibrated):
         batch.update(describe_rollouts(self, batch))
         if self.calibration.calibration_metrics != "off" or self.dials.has_memory:
             texts = self.processing_class.batch_decode(batch["completion_ids"], skip_special_tokens=True)
-            self.add_sums(mode, text_sums(self, batch, texts))
+            self.add_text_sums(mode, text_sums(self, batch, texts))
             ended = self.thinking_guard.check_batch(texts, truncated(self, batch), mode)
             for name, value in ended.items():
                 self._metrics[mode][name].append(value)

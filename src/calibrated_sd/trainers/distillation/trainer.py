@@ -160,7 +160,7 @@ class CalibratedDistillationTrainer(ModelCardMixin, Calibrated, DistillationTrai
         output.update(describe_rollouts(self, output))
         if self.calibration.calibration_metrics != "off" or self.dials.has_memory:
             lengths = output["completion_mask"].sum(dim=1)
-            self.add_sums(mode, text_sums(self, {**output, "raw_completion_lengths": lengths}))
+            self.add_text_sums(mode, text_sums(self, {**output, "raw_completion_lengths": lengths}))
         return output
 
     # ---- loss --------------------------------------------------------------------------------------------------
