@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import warnings
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,20 +48,32 @@ def recipe_title(path: Path) -> str:
     return first[0].lstrip("# ").strip() if first else ""
 
 
-def ls_command() -> None:
-    """List the shipped recipes with what each one is for.
+def ls_command(
+    folder: Annotated[str | None, typer.Argument(help="Only recipes below this folder, e.g. Qwen3-8B.")] = None,
+) -> None:
+    """List the shipped recipes by folder, with what each one is for.
 
     Examples:
 
       csd ls
 
-      csd ls | grep organism
+      csd ls Qwen3-8B/sdpo
     """
     root = recipes_root()
-    rows = [(p.relative_to(root).as_posix(), recipe_title(p)) for p in shipped_recipes()]
-    width = max(len(name) for name, _ in rows)
-    for name, title in rows:
-        typer.echo(f"{name:<{width}}  {title}")
+    names = [(p, p.relative_to(root)) for p in shipped_recipes()]
+    if folder is not None:
+        wanted = Path(folder.rstrip("/")).parts
+        chosen = [(path, name) for path, name in names if name.parts[: len(wanted)] == wanted]
+        if not chosen:
+            folders = {parent.as_posix() for _, name in names for parent in name.parents if parent.parts}
+            raise unknown_name("folder of recipes", folder, sorted(folders))
+        names = chosen
+    for place, group in groupby(names, key=lambda entry: entry[1].parent.as_posix()):
+        typer.echo(f"{place}/")
+        rows = [(name.as_posix(), recipe_title(path)) for path, name in group]
+        width = max(len(name) for name, _ in rows)
+        for name, title in rows:
+            typer.echo(f"  {name:<{width}}  {title}")
 
 
 def cat_command(recipe: Annotated[str, typer.Argument(help="Name as `csd ls` prints it, or a path.")]) -> None:
@@ -129,14 +144,65 @@ def validate_file(path: Path) -> str:
 
         load_pretrain_config(path, None)
         return "pretrain"
-    from calibrated_sd.cli.train import parse_recipe
+    if is_launch_config(raw):
+        check_launch_config(raw, path)
+        return "launch"
+    from calibrated_sd.experiments.train_recipe import parse_recipe
 
-    parse_recipe(path, [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of libraries, about fields of their own
+        parse_recipe(path, [], on_this_machine=False)
     return "train"
 
 
+def is_launch_config(raw: dict[str, Any]) -> bool:
+    """Whether a file's keys are those of a configuration of `accelerate launch`."""
+    return "distributed_type" in raw or "compute_environment" in raw
+
+
+def check_launch_config(raw: dict[str, Any], path: Path) -> None:
+    """Check a configuration of `accelerate launch` with accelerate's own reader, and that chunking works under it.
+
+    Raises:
+        ConfigError: keys that accelerate does not know, no number of processes, or weights that are sharded.
+    """
+    from accelerate.commands.config.config_args import ClusterConfig
+
+    known = {f.name for f in dataclasses.fields(ClusterConfig)}
+    for key in raw:
+        if key not in known:
+            raise unknown_name(f"key in {path}", key, known)
+    processes = raw.get("num_processes")
+    if not isinstance(processes, int) or processes < 1:
+        raise ConfigError(f"{path} says num_processes: {processes!r}. Give the number of GPUs.")
+    ClusterConfig.from_yaml_file(yaml_file=str(path))
+    stage = (raw.get("deepspeed_config") or {}).get("zero_stage", 0)
+    if stage == 3 or str(raw["distributed_type"]).upper() == "FSDP":
+        raise ConfigError(
+            f"{path} shards the weights (FSDP or ZeRO-3), under which chunk_size cannot read the output head. Use "
+            "zero_stage: 2."
+        )
+
+
+def recipes_below(given: str) -> list[Path]:
+    """The recipes that a name stands for: one file, or all below a folder, shipped or not.
+
+    Raises:
+        ConfigError: no such recipe or folder, or a folder without recipes.
+    """
+    for folder in (Path(given), recipes_root() / given):
+        if folder.is_dir():
+            found = sorted(folder.rglob("*.yaml"))
+            if not found:
+                raise ConfigError(f"There is no recipe (*.yaml) below {folder}. Give a file, or another folder.")
+            return found
+    return [find_recipe(given)]
+
+
 def validate_command(
-    recipes: Annotated[list[str] | None, typer.Argument(help="Recipes to check; all shipped ones if left out.")] = None,
+    recipes: Annotated[
+        list[str] | None, typer.Argument(help="Recipes or folders to check; all shipped ones if left out.")
+    ] = None,
 ) -> None:
     """Check recipes against the code that reads them, without running anything.
 
@@ -144,9 +210,9 @@ def validate_command(
 
       csd validate
 
-      csd validate my_run.yaml
+      csd validate my_run.yaml Qwen3-8B
     """
-    paths = [find_recipe(r) for r in recipes] if recipes else shipped_recipes()
+    paths = [path for given in recipes for path in recipes_below(given)] if recipes else shipped_recipes()
     for path in paths:
         typer.echo(f"ok  {validate_file(path):<10} {path}")
     typer.echo(f"{len(paths)} recipe{'s' if len(paths) != 1 else ''} valid")

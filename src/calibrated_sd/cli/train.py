@@ -2,114 +2,43 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field, fields
+import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from calibrated_sd.cli.console import console, quiet_libraries
-from calibrated_sd.errors import ConfigError, unknown_name
+from calibrated_sd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from calibrated_sd.trainers.sdpo import CalibratedSDPOConfig
-
-SHOWN = [
-    "calibration_method",
-    "calibration_strength",
-    "calibration_schedule",
-    "calibration_controller",
-    "calibration_kwargs",
-    "calibration_markers",
-    "context_levels",
-    "context_mixing",
-    "context_schedule",
-    "demo_choice",
-    "loss_reduction",
-    "chunk_size",
-    "topk_markers",
-    "distillation_weight",
-    "distillation_mode",
-    "distillation_alpha",
-    "teacher_model_kind",
-    "learning_rate",
-    "max_steps",
-    "num_train_epochs",
-    "num_generations",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "max_completion_length",
-    "temperature",
-    "seed",
-    "output_dir",
-]
-"""Settings that a dry run prints; the rest are TRL's."""
+    from calibrated_sd.experiments.train_recipe import RunArguments
 
 
-@dataclass
-class RunArguments:
-    """What a recipe says besides the trainer's settings.
-
-    Parameters:
-        model (`str`): hub id or folder of the model; `"organism"` is the shipped model organism.
-        problems (`str`): a problem file (.jsonl, .json, .csv, .parquet) with a prompt and an answer column, and
-            optionally a solution; `"organism"` for the organism's training problems.
-        n_problems (`int`, *optional*): use only the first so many problems.
-        grader (`str`, *optional*, defaults to `"boxed"`): how answers become rewards: `"boxed"` or `"math-verify"`.
-        lora_r (`int`, *optional*, defaults to `0`): rank of a LoRA adapter; 0 trains all weights.
-    """
-
-    model: str = field(default="organism", metadata={"help": "Hub id or folder of the model, or 'organism'."})
-    problems: str = field(default="organism", metadata={"help": "Problem file, or 'organism'."})
-    n_problems: int | None = field(default=None, metadata={"help": "Use only the first so many problems."})
-    grader: str = field(default="boxed", metadata={"help": "How answers become rewards: boxed or math-verify."})
-    lora_r: int = field(default=0, metadata={"help": "Rank of a LoRA adapter; 0 trains all weights."})
-
-
-def parse_recipe(path: Path, overrides: list[str]) -> tuple[RunArguments, CalibratedSDPOConfig]:
-    """Read a training recipe; command-line overrides win over the file.
+def load_rows(run: RunArguments, settings: Any) -> list[dict[str, Any]]:
+    """Training rows: prompt, answer and, where there is one, solution; for SFT prompt and completion.
 
     Raises:
-        ConfigError: an unknown key (the nearest one is suggested), or a value that the trainer refuses.
+        DataError: no such file, or rows without what the trainer needs.
     """
-    from trl import TrlParser
+    if run.trainer == "sft":
+        from calibrated_sd.experiments.sft_rows import sft_rows
 
-    from calibrated_sd.trainers.sdpo import CalibratedSDPOConfig
-
-    parser = TrlParser([RunArguments, CalibratedSDPOConfig])  # type: ignore[list-item]
-
-    def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"The options of this run cannot be read: {message}. See `csd train --help` for examples.")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    known = [f.name for cls in (RunArguments, CalibratedSDPOConfig) for f in fields(cls)]
-    for option in overrides:
-        name = option[2:].split("=")[0].replace("-", "_")
-        if option.startswith("--") and name not in known and name.removeprefix("no_") not in known:
-            raise unknown_name(
-                "option", option, [f"--{n}" for n in difflib.get_close_matches(name, known, n=5) or SHOWN]
-            )
-    import yaml
-
-    for key in yaml.safe_load(path.read_text(encoding="utf-8")) or {}:
-        if key not in known and key != "env":
-            raise unknown_name(f"key in {path}", key, difflib.get_close_matches(key, known, n=5) or SHOWN)
-    try:
-        run, settings = parser.parse_args_and_config(args=["--config", str(path), *overrides])
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return run, settings
-
-
-def load_rows(run: RunArguments) -> list[dict[str, Any]]:
-    """Training rows with prompt, answer and, where there is one, solution."""
+        return sft_rows(run.problems, run.n_problems)
     from calibrated_sd.experiments.training import training_rows
 
     n = 64 if run.n_problems is None and run.problems == "organism" else run.n_problems
-    return training_rows({"problems": run.problems, "n_train_problems": n}, prompts_per_batch=1)
+    batch = getattr(settings, "generation_batch_size", None) or 0
+    prompts = batch // settings.num_generations if run.repeat_problems and batch else 1
+    return training_rows(
+        {"problems": run.problems, "n_train_problems": n, "subset_seed": run.subset_seed}, prompts_per_batch=prompts
+    )
+
+
+def is_main_process() -> bool:
+    """True for the process that prints and writes: the only one, or the first that a launcher started."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def train_command(
@@ -123,47 +52,86 @@ def train_command(
 ) -> None:
     """Train one model from a recipe. Any field of the trainer's config can be overridden: --calibration_strength 0.3
 
+    On several GPUs the launcher starts the same command: accelerate launch -m calibrated_sd.cli.main train …
+
     Examples:
 
       csd train --config organism/sdpo_projection --output out
+
+      csd train --config Qwen3-8B/sdpo/lora --output out --dry-run
 
       csd train --config my_run.yaml --calibration_strength 0.5 --learning_rate 1e-5 --dry-run
     """
     quiet_libraries()
     from calibrated_sd.cli.recipes import find_recipe
+    from calibrated_sd.experiments.train_recipe import parse_recipe
 
     overrides = list(context.args)
     if output is not None:
         overrides += ["--output_dir", str(output)]
-    run, settings = parse_recipe(find_recipe(config), overrides)
-    rows = load_rows(run)
+    recipe_path = find_recipe(config)
+    run, settings = parse_recipe(recipe_path, overrides, on_this_machine=not dry_run)
     if dry_run:
-        show_plan(run, settings, rows)
+        try:
+            from calibrated_sd.cli.dry_run import show_plan
+        except ImportError:
+            show_plan = _show_plan
+        show_plan(run, settings, load_rows(run, settings), recipe_path)
         return
+    check_processes(run, settings)
+    rows = load_rows(run, settings)
 
     from calibrated_sd.experiments.provenance import provenance
     from calibrated_sd.records import prepare_output, write_json
 
-    folder = prepare_output(settings.output_dir, if_exists)  # type: ignore[arg-type]
-    made_by = provenance()
-    write_json(folder / "manifest.json", {"schema_version": 1, "kind": "train", "provenance": made_by})
+    made_by = provenance(seed=settings.seed, recipe_path=recipe_path)
+    folder = Path(settings.output_dir)
+    if is_main_process():
+        folder = prepare_output(folder, if_exists)
+        write_json(folder / "manifest.json", {"schema_version": 1, "kind": "train", "provenance": made_by})
     trainer = make_trainer(run, settings, rows, folder)
     trainer.card_provenance = made_by
     from transformers.trainer_utils import get_last_checkpoint
 
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if if_exists == "resume" else None)
     trainer.save_model(str(folder / "model"))
-    trainer.processing_class.save_pretrained(str(folder / "model"))
-    console.print(f"model: {folder / 'model'}   log: {folder / 'train.jsonl'}", highlight=False)
+    if is_main_process():
+        trainer.processing_class.save_pretrained(str(folder / "model"))
+        console.print(f"model: {folder / 'model'}   log: {folder / 'train.jsonl'}", highlight=False)
 
 
-def make_trainer(run: RunArguments, settings: CalibratedSDPOConfig, rows: list[dict[str, Any]], folder: Path) -> Any:
-    """The trainer of a recipe."""
+def check_processes(run: RunArguments, settings: Any) -> None:
+    """Refuse a number of processes that the recipe was not written for, because the batch would be another one.
+
+    Raises:
+        ConfigError: the launcher started more or fewer processes than `gpus`.
+    """
+    if settings.world_size != run.gpus:
+        raise ConfigError(
+            f"The recipe divides its batch among gpus={run.gpus} process{'es' if run.gpus > 1 else ''}, but "
+            f"{settings.world_size} {'were' if settings.world_size > 1 else 'was'} started. Start it with accelerate "
+            f"launch --num_processes {run.gpus} (see `csd cat` of the recipe), or say --gpus {settings.world_size} and "
+            "change gradient_accumulation_steps (and steps_per_generation) so that their product stays the same."
+        )
+
+
+def make_trainer(run: RunArguments, settings: Any, rows: list[dict[str, Any]], folder: Path) -> Any:
+    """The trainer of a recipe.
+
+    Raises:
+        ConfigError: anything the trainer refuses, or an optional library that the settings need and that is missing.
+    """
     from calibrated_sd.experiments.training import assemble
     from calibrated_sd.trainers.callbacks import JsonlLogCallback
 
     log = JsonlLogCallback(folder / "train.jsonl")
-    return assemble(settings, rows, model_path(run.model), {"grader": run.grader, "lora_r": run.lora_r}, [log])
+    try:
+        return assemble(settings, rows, model_path(run.model), asdict(run), [log], trainer=run.trainer)
+    except ImportError as error:
+        raise ConfigError(
+            f"The settings of this run need a library that is not installed: {error} Install it, or change the setting "
+            "(use_vllm, or attn_implementation in model_init_kwargs)."
+        ) from error
 
 
 def model_path(model: str) -> str:
@@ -175,26 +143,13 @@ def model_path(model: str) -> str:
     return str(organism_path())
 
 
-def show_plan(run: RunArguments, settings: CalibratedSDPOConfig, rows: list[dict[str, Any]]) -> None:
+def _show_plan(run: RunArguments, settings: Any, rows: list[dict[str, Any]], recipe_path: Path) -> None:
     """Print what a run would do: settings, steps and rollouts, and one prompt as student and teacher read it."""
     from calibrated_sd.contexts import render_reprompt
 
     rollouts = int(settings.generation_batch_size or 0)  # set by the config itself
     steps = settings.max_steps
-    if steps <= 0:
-        per_epoch = max(1, len(rows) * settings.num_generations // rollouts)
-        steps = int(per_epoch * settings.num_train_epochs)
-    lines = {
-        "model": run.model,
-        "problems": f"{run.problems} ({len(rows)})",
-        "grader": run.grader,
-        "lora_r": run.lora_r,
-    }
-    lines |= {name: getattr(settings, name) for name in SHOWN}
-    for name, value in lines.items():
-        console.print(f"{name:<28} {value}", highlight=False, markup=False)
-    console.print(f"\n{steps} steps, {rollouts} rollouts each, {steps * rollouts} rollouts in all", highlight=False)
+    console.print(f"{steps} steps, {rollouts} rollouts each, {steps * rollouts} rollouts in all", highlight=False)
     question = rows[0]["prompt"][-1]["content"]
     demonstration = rows[0].get("solution") or "(a successful rollout of the same problem)"
-    console.print(f"\nstudent reads:\n{question}", highlight=False, markup=False)
     console.print(f"\nteacher reads:\n{render_reprompt(question, demonstration)}", highlight=False, markup=False)

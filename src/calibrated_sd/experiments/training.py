@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from calibrated_sd.experiments.sft_rows import encode_rows
+
 ORGANISM = "organism"
 ON_CPU = {
     "use_cpu": True,
@@ -118,36 +120,73 @@ def assemble(
     recipe: Mapping[str, Any],
     callbacks: list[Any],
     tokenizer=None,
+    trainer: str = "sdpo",
 ) -> Any:
     """The trainer of these settings and rows.
 
     Args:
-        settings: a finished `CalibratedSDPOConfig`.
-        rows: as `training_rows` gives them.
+        settings: a finished config of that trainer.
+        rows: as `training_rows` or `sft_rows` gives them.
         path: folder or hub id of the model.
-        recipe: its ``grader`` makes the reward, its ``lora_r`` an adapter.
+        recipe: its ``grader`` or ``reward`` makes the reward, its ``lora_r``, ``lora_alpha`` and
+            ``lora_target_modules`` an adapter; ``chat_template_kwargs`` render the prompts of SFT.
         callbacks: handed to the trainer.
         tokenizer: None for the model's own.
+        trainer: a key of `train_recipe.TRAINERS`.
+
+    Raises:
+        ConfigError: anything the trainer refuses, or a reward that cannot be loaded.
     """
     from datasets import Dataset
 
+    from calibrated_sd.experiments.train_recipe import REWARDED, trainer_classes
+    from calibrated_sd.trainers.checks import load_processing_class
+
+    given: dict[str, Any] = {"args": settings, "callbacks": callbacks, "peft_config": adapter_config(recipe)}
+    if trainer in REWARDED:
+        given["reward_funcs"] = reward_function(recipe)
+    if trainer in ("sft", "grpo") and tokenizer is None:
+        tokenizer = load_processing_class(path, settings)
+    if trainer == "sft":
+        rows = encode_rows(rows, tokenizer, recipe.get("chat_template_kwargs"), settings.max_length)
+    made = trainer_classes(trainer)[1](
+        model=path, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, **given
+    )
+    if trainer == "grpo":  # ours count markers by themselves
+        from calibrated_sd.trainers.monitoring.marker_callback import MarkerMassCallback
+
+        made.add_callback(MarkerMassCallback(made))
+    return made
+
+
+def reward_function(recipe: Mapping[str, Any]) -> Any:
+    """The reward that a recipe names: its own function, or the one that its grader makes.
+
+    Raises:
+        ConfigError: no such grader, module or function.
+    """
+    if recipe.get("reward"):
+        from calibrated_sd.evaluation.rewards import load_reward
+
+        return load_reward(recipe["reward"])
     from calibrated_sd.evaluation.grading import make_reward
-    from calibrated_sd.trainers.sdpo import CalibratedSDPOTrainer
 
-    adapter = None
-    if recipe.get("lora_r"):
-        from peft import LoraConfig
+    return make_reward(recipe.get("grader", "boxed"))
 
-        r = recipe["lora_r"]
-        adapter = LoraConfig(r=r, lora_alpha=2 * r, lora_dropout=0.0, target_modules="all-linear")
-    return CalibratedSDPOTrainer(
-        model=path,
-        reward_funcs=make_reward(recipe.get("grader", "boxed")),
-        args=settings,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        callbacks=callbacks,
-        peft_config=adapter,
+
+def adapter_config(recipe: Mapping[str, Any]) -> Any:
+    """The LoRA adapter that a recipe describes, or None."""
+    if not recipe.get("lora_r"):
+        return None
+    from peft import LoraConfig
+
+    modules = recipe.get("lora_target_modules")
+    return LoraConfig(
+        r=recipe["lora_r"],
+        lora_alpha=recipe.get("lora_alpha") or 2 * recipe["lora_r"],
+        lora_dropout=0.0,
+        target_modules=[m.strip() for m in modules.split(",")] if modules else "all-linear",
+        task_type="CAUSAL_LM",
     )
 
 
