@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-
-import numpy as np
 import pytest
 import torch
 
 from calibrated_sd.errors import ConfigError, ContextError
-from calibrated_sd.evaluation import generate as generate_module
-from calibrated_sd.evaluation.generate import (
-    Sampling,
-    _choose,
-    generate_completions,
-    iter_completions,
-    plan_batches,
-)
+from calibrated_sd.evaluation.generate import generate_completions, iter_completions, plan_batches
 
 PROMPTS = [
     "question one plus two equals",
@@ -99,25 +89,6 @@ def test_how_completions_end(model, word_tokenizer):
     assert [(c.problem_id, c.sample) for c in made] == [(str(p), s) for p in range(5) for s in range(20)]
 
 
-def test_finished_rows_are_dropped_and_nothing_changes(model, word_tokenizer, monkeypatch):
-    rows = []
-    forward = model.forward
-
-    def counted(*args, **kwargs):
-        rows.append(len(kwargs["input_ids"]))
-        return forward(*args, **kwargs)
-
-    counted.__signature__ = inspect.signature(forward)
-    monkeypatch.setattr(model, "forward", counted)
-    dropped = sample(model, word_tokenizer, n=20)
-    with_dropping, rows[:] = sum(rows), []
-    monkeypatch.setattr(generate_module, "_COMPACT_BELOW", 0.0)
-    assert sample(model, word_tokenizer, n=20) == dropped
-    assert sum(rows) == 100 * 24
-    needed = sum(len(c.token_ids) for c in dropped)
-    assert needed <= with_dropping <= 1.15 * needed
-
-
 def test_only_what_is_missing_is_yielded(model, word_tokenizer):
     everything = sample(model, word_tokenizer)
     progress = []
@@ -146,6 +117,32 @@ def test_the_plan_depends_on_nothing_but_its_arguments():
     assert plan_batches([], 2, 3) == []
 
 
+def test_a_budget_of_tokens_cuts_batches():
+    # each row may grow to its prompt + 10: 12, 15, 15, 40. Two rows of 12 are 24 <= 30; with a 15 it would be 3 x 15
+    assert plan_batches([5, 2, 5], 2, 9, 30, 10) == [[(1, 0), (1, 1)], [(0, 0), (0, 1)], [(2, 0), (2, 1)]]
+    # rows longer than the budget still come, one by one
+    assert plan_batches([30, 2], 2, 9, 30, 10) == [[(1, 0), (1, 1)], [(0, 0)], [(0, 1)]]
+    assert plan_batches([5, 2, 5], 2, 9, 10**6, 10) == plan_batches([5, 2, 5], 2, 9)
+
+
+def test_a_budget_bounds_the_cache_and_changes_nothing_else(model, word_tokenizer, monkeypatch):
+    from calibrated_sd.evaluation import generate as generate_module
+
+    sizes = []
+    decode = generate_module.decode_batch
+
+    def watched(model, prompts, uniforms, *rest):
+        sizes.append(len(prompts) * (max(map(len, prompts)) + uniforms.shape[1]))
+        return decode(model, prompts, uniforms, *rest)
+
+    monkeypatch.setattr(generate_module, "decode_batch", watched)
+    free = sample(model, word_tokenizer)
+    assert max(sizes) == 15 * (9 + 24)  # all rows at once; the longest prompt has 9 words
+    sizes.clear()
+    assert sample(model, word_tokenizer, batch_tokens=100) == free
+    assert max(sizes) <= 100
+
+
 def test_evaluation_mode_without_gradients_and_back(model, word_tokenizer):
     model.train()
     sample(model, word_tokenizer, n=1)
@@ -161,41 +158,6 @@ def test_messages_go_through_the_chat_template(model, word_tokenizer):
     assert c.prompt_text.split() == ["<|user|>", "wait", "<|assistant|>"]
     (plain,) = sample(model, word_tokenizer, [c.prompt_text], n=1)
     assert plain == c
-
-
-class TestChoice:
-    logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]]))
-
-    def choose(self, u, **settings):
-        uniforms = torch.tensor([u], dtype=torch.float64)
-        return int(_choose(settings.pop("logits", self.logits), uniforms, Sampling(**settings)))
-
-    def test_inverse_of_the_cumulative_distribution(self):
-        # cumulative .5, .8, 1
-        assert [self.choose(u) for u in (0.0, 0.49, 0.51, 0.79, 0.81, 1 - 2**-53)] == [0, 0, 1, 1, 2, 2]
-
-    def test_temperature(self):
-        # T = 1/2 squares: .25, .09, .04 of .38: cumulative .658, .895
-        assert [self.choose(u, temperature=0.5) for u in (0.65, 0.67, 0.89, 0.90)] == [0, 1, 1, 2]
-        assert self.choose(0.99, temperature=0) == 0
-
-    def test_top_p(self):
-        # .5 covers top_p = .5 alone; top_p = .6 needs .5 and .3, renormalised to .625 and .375
-        assert self.choose(0.99, top_p=0.5) == 0
-        assert [self.choose(u, top_p=0.6) for u in (0.62, 0.63, 0.99)] == [0, 1, 1]
-        # also when the most likely token does not come first
-        assert self.choose(0.0, top_p=0.5, logits=self.logits.flip(-1)) == 2
-
-    def test_impossible_tokens_are_never_drawn(self):
-        inf = float("inf")
-        logits = torch.tensor([[-inf, 0.0, -inf, 0.0, -inf]])
-        assert [self.choose(u, logits=logits) for u in (0.0, 0.49, 0.51, 1 - 2**-53)] == [1, 1, 3, 3]
-
-    def test_frequencies(self):
-        draws = torch.from_numpy(np.random.default_rng(0).random(20_000))
-        chosen = _choose(self.logits.expand(20_000, -1), draws, Sampling())
-        shares = torch.bincount(chosen, minlength=3) / 20_000
-        assert shares.tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.012)  # > 3 standard errors
 
 
 class TestRefusals:
@@ -231,7 +193,16 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "bad",
-        [{"n": 0}, {"batch_size": 0}, {"max_new_tokens": 0}, {"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}],
+        [
+            {"n": 0},
+            {"batch_size": 0},
+            {"batch_tokens": 0},
+            {"cache": "statik"},
+            {"max_new_tokens": 0},
+            {"temperature": -1},
+            {"top_p": 0},
+            {"top_p": 1.1},
+        ],
     )
     def test_settings_out_of_range(self, model, word_tokenizer, bad):
         with pytest.raises(ConfigError, match=next(iter(bad))):
