@@ -76,7 +76,12 @@ def _score(scorer: TraceScorer, job: Job) -> list[dict[str, Any]]:
     distinct = list(dict.fromkeys(job.prompts.values()))
     wanted = {slot.start: slot.neutral_ids for slot in job.slots if slot.neutral_ids}
     results = dict(zip(distinct, scorer.score(distinct, job.ids, wanted), strict=True))
-    return [_row(job, level, len(prompt), results[prompt]) for level, prompt in job.prompts.items()]
+    rows = [_row(job, level, len(prompt), results[prompt]) for level, prompt in job.prompts.items()]
+    if job.plain_ids:
+        (plain,) = scorer.score([job.prompts["none"]], job.plain_ids)
+        mass = {"plain_tokens": len(job.plain_ids), "plain_marker_mass": round(float(plain.masses[0].sum()), 6)}
+        rows = [row | mass if row["level"] == "none" else row for row in rows]
+    return rows
 
 
 def _row(job: Job, level: str, n_prompt: int, scored: Scored) -> dict[str, Any]:
@@ -89,6 +94,7 @@ def _row(job: Job, level: str, n_prompt: int, scored: Scored) -> dict[str, Any]:
         "problem_id": job.problem_id,
         "trace": job.trace,
         "level": level,
+        "is_sample": job.is_sample,
         "prompt_sha256": prompt_sha256(job.prompt_texts[level]),
         "prompt_tokens": n_prompt,
         "tokens": len(job.ids),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from calibrated_sd.context_analysis.probe_plan import CONTROLS, HEDGED
+from calibrated_sd.context_analysis.probe_plan import CONTROLS
 from calibrated_sd.evaluation.statistics import (
     Figure,
     mean_interval,
@@ -20,6 +20,8 @@ from calibrated_sd.evaluation.statistics import (
 )
 
 NATS = "nats"
+SOLUTION = "solution"
+"""The level that the controls are set against: they show as much text, or the same words, without its content."""
 Row = Mapping[str, Any]
 Rows = Mapping[tuple[str, int], Row]
 """Lines of one level by (problem, text)."""
@@ -41,9 +43,10 @@ def probe_figures(rows: Iterable[Row]) -> dict[str, Any]:
         * ``mass_ratio``, ``neutral_mass_ratio``: mass under the level over mass without context;
         * ``by_phrase``: ``marker`` for each phrase.
 
-        ``contrasts``: level → ``marker`` and ``marker_minus_neutral`` beyond what another problem's solution does, with
-        the p-value of a sign-flip test. ``counts``: problems, texts, markers.
+        ``base_density``: :func:`base_density`. ``contrasts``: control → ``marker`` and ``marker_minus_neutral`` under the right solution minus under
+        that control, with the p-value of a sign-flip test. ``counts``: problems, texts, markers.
     """
+    rows = list(rows)
     by_level: dict[str, dict[tuple[str, int], Row]] = {}
     for row in rows:
         by_level.setdefault(row["level"], {})[f"{row['suite']}/{row['problem_id']}", row["trace"]] = row
@@ -52,20 +55,42 @@ def probe_figures(rows: Iterable[Row]) -> dict[str, Any]:
         level: _level_figures(found, free) if level != "none" else _mass_figures(found)
         for level, found in by_level.items()
     }
-    other = by_level.get("irrelevant", {})
     contrasts = {
-        level: _beyond(found, other, free)
-        for level, found in by_level.items()
-        if other and level not in ("none", HEDGED, *CONTROLS)
+        control: _beyond(by_level[SOLUTION], by_level[control], free)
+        for control in CONTROLS
+        if SOLUTION in by_level and control in by_level
     }
-    return {"levels": levels, "contrasts": contrasts, "counts": _counts(free)}
+    return {
+        "base_density": base_density(rows),
+        "levels": levels,
+        "contrasts": contrasts,
+        "counts": _counts(free),
+    }
 
 
-def base_density(rows: Iterable[Row]) -> float:
-    """Expected markers per 1000 tokens without context: the marker mass over the tokens of all texts."""
-    free = [row for row in rows if row["level"] == "none"]
-    tokens = sum(row["tokens"] for row in free)
-    return 1000 * sum(row["marker_mass"] for row in free) / tokens if tokens else float("nan")
+def base_density(rows: Iterable[Row]) -> Figure:
+    """How often the model doubts by itself, per 1000 tokens without context.
+
+    Of its own samples: the markers in them. Of built texts, whose doubt was put in: the marker mass along the worked
+    solution without that doubt, because doubt breeds doubt. Of other texts: the marker mass along them.
+    """
+    free = {(f"{row['suite']}/{row['problem_id']}", row["trace"]): row for row in rows if row["level"] == "none"}
+    samples = all(row["is_sample"] for row in free.values())
+    plain = any("plain_tokens" in row for row in free.values())
+    if samples:
+        what, count, tokens = "markers in own samples", lambda row: len(row["markers"]), "tokens"
+    elif plain:
+        free = {key: row for key, row in free.items() if "plain_tokens" in row}
+        what, count, tokens = (
+            "expected markers along plain solutions",
+            lambda row: row["plain_marker_mass"],
+            "plain_tokens",
+        )
+    else:
+        what, count, tokens = "expected markers along the texts", lambda row: row["marker_mass"], "tokens"
+    return rate_per_1k_interval(
+        _by_problem(free, count), _by_problem(free, lambda row: row[tokens]), unit=f"{what} per 1k tokens"
+    )
 
 
 def _mass_figures(found: Rows) -> dict[str, Any]:
@@ -93,7 +118,7 @@ def _level_figures(found: Rows, free: Rows) -> dict[str, Any]:
 
 
 def _beyond(found: Rows, other: Rows, free: Rows) -> dict[str, Any]:
-    """Level minus another problem's solution, on the texts that have both. What is without context cancels out."""
+    """The right solution minus a control, on the texts that have both. What is without context cancels out."""
     keys = [key for key in found if key in other and key in free]
     a, b = {key: found[key] for key in keys}, {key: other[key] for key in keys}
     shown: dict[str, Any] = {}

@@ -36,6 +36,8 @@ class Job:
         slots: its markers; those of the held-out set are in `held_out`.
         prompts: level → token ids.
         prompt_texts: level → what the model reads.
+        plain_ids: the text without the doubt that was put into it; empty if there is no such text.
+        is_sample: whether the model wrote the text itself, without context.
     """
 
     suite: str
@@ -46,6 +48,8 @@ class Job:
     held_out: tuple[Slot, ...]
     prompts: Mapping[str, tuple[int, ...]]
     prompt_texts: Mapping[str, str]
+    plain_ids: tuple[int, ...] = ()
+    is_sample: bool = False
 
     @property
     def key(self) -> str:
@@ -141,7 +145,10 @@ def plan_probe(
         left_out.update(f"{level}: missing" for level in levels if level not in given)
         texts, encoded = render_prompts(tokenizer, list(given.values()), list(given), chat_template_kwargs)  # type: ignore[arg-type]
         for trace in of_problem:
-            tokens = tokenizer(trace.text, add_special_tokens=False)["input_ids"][:max_trace_tokens]
+            tokens, plain = (
+                tokenizer(text, add_special_tokens=False)["input_ids"][:max_trace_tokens]
+                for text in (trace.text, trace.plain or "")
+            )
             kept = {
                 level: n
                 for n, level in enumerate(given)
@@ -163,6 +170,8 @@ def plan_probe(
                     held_out=tuple(find_slots(tokenizer, tokens, held_out_set, neutral=False)),
                     prompts={level: tuple(encoded[n]) for level, n in kept.items()},
                     prompt_texts={level: texts[n] for level, n in kept.items()},
+                    plain_ids=tuple(plain),
+                    is_sample=trace.is_sample,
                 )
             )
     if not jobs:

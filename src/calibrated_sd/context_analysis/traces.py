@@ -33,10 +33,14 @@ class Trace:
     Attributes:
         index: its number among the traces of this problem, from 0.
         text: what is scored.
+        plain: the text without its doubt, where doubt was put in.
+        is_sample: whether the model wrote it itself, without context.
     """
 
     index: int
     text: str
+    plain: str | None = None
+    is_sample: bool = False
 
 
 def find_traces(source: str, problems: Sequence[Mapping[str, Any]], seed: int = 0) -> list[list[Trace]]:
@@ -52,7 +56,7 @@ def find_traces(source: str, problems: Sequence[Mapping[str, Any]], seed: int = 
         DataError: no problem has a trace, or the file of completions cannot be read.
     """
     if source == "built":
-        found = [[] if (text := built_trace(p, seed)) is None else [Trace(0, text)] for p in problems]
+        found = [[] if (trace := built_trace(p, seed)) is None else [trace] for p in problems]
         lacking = "no problem has a worked solution. Give a file with a `solution` column (--solution-column NAME)"
     elif source.startswith("column:"):
         name = source.removeprefix("column:")
@@ -73,7 +77,7 @@ def find_traces(source: str, problems: Sequence[Mapping[str, Any]], seed: int = 
     return found
 
 
-def built_trace(problem: Mapping[str, Any], seed: int = 0) -> str | None:
+def built_trace(problem: Mapping[str, Any], seed: int = 0) -> Trace | None:
     """A text that solves the problem and doubts on the way; None without a worked solution.
 
     The lines of the solution, and between them sentences that express doubt, at random but fixed places; the last line,
@@ -83,20 +87,18 @@ def built_trace(problem: Mapping[str, Any], seed: int = 0) -> str | None:
         problem: with `problem_id`, `prompt` and perhaps `solution`.
         seed: places the doubt.
     """
-    return _hedged_solution(problem, random.Random(f"trace/{seed}/{problem['problem_id']}"))
+    rng = random.Random(f"trace/{seed}/{problem['problem_id']}")
+    puzzle = puzzle_of(problem)
+    if puzzle is not None:
+        return Trace(0, search(puzzle, rng, Habits()).text)
+    lines = solution_lines(str(problem.get("solution") or ""))
+    return Trace(0, hedged(lines, rng), plain="\n".join(lines)) if lines else None
 
 
 def hedged_solution(problem: Mapping[str, Any], seed: int = 0) -> str | None:
     """The same with other sentences at other places: what a context shows that is itself full of doubt."""
-    return _hedged_solution(problem, random.Random(f"context/{seed}/{problem['problem_id']}"))
-
-
-def _hedged_solution(problem: Mapping[str, Any], rng: random.Random) -> str | None:
-    puzzle = puzzle_of(problem)
-    if puzzle is not None:
-        return search(puzzle, rng, Habits()).text
-    lines = solution_lines(str(problem.get("solution") or ""))
-    return hedged(lines, rng) if lines else None
+    trace = built_trace(problem, seed + 1)
+    return None if trace is None else trace.text
 
 
 def hedged(lines: Sequence[str], rng: random.Random) -> str:
@@ -131,5 +133,5 @@ def _sampled(path: str, problems: Sequence[Mapping[str, Any]]) -> list[list[Trac
     for row in read_completions(path):
         if row["context"] == "none" and row["completion"].strip():
             key = (row["suite"], row["problem_id"])
-            by_problem.setdefault(key, []).append(Trace(row["sample"], row["completion"]))
+            by_problem.setdefault(key, []).append(Trace(row["sample"], row["completion"], is_sample=True))
     return [sorted(by_problem.get((p["suite"], p["problem_id"]), []), key=lambda trace: trace.index) for p in problems]
