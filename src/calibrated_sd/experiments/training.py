@@ -165,13 +165,9 @@ def reward_function(recipe: Mapping[str, Any]) -> Any:
     Raises:
         ConfigError: no such grader, module or function.
     """
-    if recipe.get("reward"):
-        from calibrated_sd.evaluation.rewards import load_reward
+    from calibrated_sd.evaluation.rewards import load_reward, make_reward
 
-        return load_reward(recipe["reward"])
-    from calibrated_sd.evaluation.grading import make_reward
-
-    return make_reward(recipe.get("grader", "boxed"))
+    return load_reward(recipe["reward"]) if recipe.get("reward") else make_reward(recipe.get("grader", "boxed"))
 
 
 def adapter_config(recipe: Mapping[str, Any]) -> Any:
