@@ -9,7 +9,8 @@ from typing import Any
 
 from calibrated_sd.errors import OutputError
 from calibrated_sd.evaluation.generate import Completion, iter_completions
-from calibrated_sd.evaluation.grading import Grader, get_grader
+from calibrated_sd.evaluation.grading import Grader
+from calibrated_sd.evaluation.grading_pool import GradingPool
 from calibrated_sd.markers import count_markers
 from calibrated_sd.records import (
     MARKER_COUNTS,
@@ -35,6 +36,8 @@ def record_completions(
     step: int = 0,
     context: str = "none",
     grader: str = "boxed",
+    grading_workers: int = 2,
+    grading_timeout_s: float = 5.0,
     sampling_seed: int | None = None,
     backend: Backend = iter_completions,
     **sampling: Any,
@@ -53,7 +56,9 @@ def record_completions(
         path: the ``completions.jsonl`` to write or to continue. It belongs to one arm, seed, step and context.
         n: samples per problem.
         arm, seed, step, context: written into the records.
-        grader: ``"boxed"`` or ``"math-verify"``.
+        grader: a name of :data:`~calibrated_sd.evaluation.grading.GRADERS`, or ``"module:function"``.
+        grading_workers: processes that grade (none for ``"boxed"``).
+        grading_timeout_s: seconds for one completion, beyond which it counts as not graded (``correct`` is None).
         sampling_seed: seed of the random streams; ``seed`` if None, so that training seeds are sampled independently.
         backend: :func:`~calibrated_sd.evaluation.generate.iter_completions` or the vLLM one.
         sampling: ``max_new_tokens, temperature, top_p, batch_size, on_progress, chat_template_kwargs``.
@@ -65,7 +70,7 @@ def record_completions(
         OutputError: ``path`` holds records of other problems, prompts or conditions.
         ConfigError, ContextError: see the backend.
     """
-    path, grade = Path(path), get_grader(grader)
+    path, pool = Path(path), GradingPool(grader, grading_workers, grading_timeout_s)
     by_key = {f"{p['suite']}/{p['problem_id']}": p for p in problems}  # the key also names the random streams
     condition: dict[str, Any] = {"arm": arm, "seed": seed, "step": step, "context": context}
 
@@ -83,31 +88,38 @@ def record_completions(
         already_done={(_key(r), r["sample"]) for r in rows},
         **sampling,
     )
-    for batch in batches:
-        made = []
-        for c in batch:
-            problem, hashed = by_key[c.problem_id], prompt_sha256(c.prompt_text)
-            if hashes.setdefault(c.problem_id, hashed) != hashed:
-                raise OutputError(
-                    f"{path} was started with another prompt for problem {c.problem_id!r}, so it cannot be continued. "
-                    "Use a new output folder, or --if-exists overwrite."
-                )
-            made.append(completion_record(c, problem, grade, **condition).as_dict())
-        append_jsonl(path, made)
-        rows += made
+    with pool:
+        for batch in batches:
+            verdicts = pool.grade([(c.text, by_key[c.problem_id].get("answer")) for c in batch])
+            made = []
+            for c, correct in zip(batch, verdicts, strict=True):
+                hashed = prompt_sha256(c.prompt_text)
+                if hashes.setdefault(c.problem_id, hashed) != hashed:
+                    raise OutputError(
+                        f"{path} was started with another prompt for problem {c.problem_id!r}, so it cannot be "
+                        "continued. Use a new output folder, or --if-exists overwrite."
+                    )
+                made.append(completion_record(c, by_key[c.problem_id], correct, **condition).as_dict())
+            append_jsonl(path, made)
+            rows += made
     return rows
 
 
-def completion_record(c: Completion, problem: Mapping[str, Any], grade: Grader, **condition: Any) -> CompletionRecord:
-    """Grade one completion and count its markers.
+def completion_record(
+    c: Completion, problem: Mapping[str, Any], grade: Grader | bool | None, **condition: Any
+) -> CompletionRecord:
+    """One completion as a line: graded, its markers counted.
 
     Args:
         c: the sample.
         problem: ``{suite, problem_id, answer}`` at least; an answer of None is not graded.
-        grade: from :func:`~calibrated_sd.evaluation.grading.get_grader`.
+        grade: the verdict; or a grader that always finishes, such as
+            :func:`~calibrated_sd.evaluation.grading.grade_boxed`.
         condition: ``arm, seed, step, context``.
     """
-    answer = problem.get("answer")
+    if callable(grade):
+        answer = problem.get("answer")
+        grade = None if answer is None else grade(c.text, answer)
     return CompletionRecord(
         suite=problem["suite"],
         problem_id=problem["problem_id"],
@@ -116,7 +128,7 @@ def completion_record(c: Completion, problem: Mapping[str, Any], grade: Grader, 
         completion=c.text,
         finish_reason=c.finish_reason,
         n_tokens=len(c.token_ids),
-        correct=None if answer is None else grade(c.text, answer),
+        correct=grade,
         markers={name: sum(count_markers(c.text, name).values()) for name in MARKER_COUNTS},
         **condition,
     )

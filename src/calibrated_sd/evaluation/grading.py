@@ -1,24 +1,46 @@
-r"""Is the answer right? The last ``\boxed{…}`` of a completion, compared as text and as an exact number.
+r"""Is the answer right? The last ``\boxed{…}`` of a completion, compared as text, as an exact number or as mathematics.
 
-``grade_boxed`` needs nothing installed and is exact for answers that are numbers or short text, which is all a model
-organism ever writes. ``math-verify`` understands LaTeX expressions and is used for real models where it is installed.
+A grader is a function of completion and expected answer. Training rewards and evaluations use the same ones.
+
+===============  =====================================================================================================
+``boxed``        text and exact numbers; needs nothing installed, and is all that a model organism needs
+``math-verify``  also LaTeX expressions, sets, intervals, units, percentages; needs the library of that name
+``stated``       as ``math-verify``, but without a box takes what follows "the answer is" or ``####``
+===============  =====================================================================================================
+
+All of them grade only what follows the last ``</think>``, where there is one; a trace that was cut off while thinking
+is graded on its whole text (arXiv:2603.24472, its evaluation code). No box, or an empty one, is wrong.
+
+math-verify can take forever on one expression, so the last two belong into a
+:class:`~calibrated_sd.evaluation.grading_pool.GradingPool`, which has time limits.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
-from calibrated_sd.contexts.answers import last_box
+from calibrated_sd.contexts.answers import extract_answer, last_box
+from calibrated_sd.contexts.strip import CLOSING_TAG
 from calibrated_sd.errors import ConfigError, unknown_name
 
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)|[+-]?\d+/\d+")  # no exponents: 1e999999999 is a trap
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+# math-verify reads the spaced thousand 1\,000 as the product of 1 and 000.
+_SPACED_THOUSANDS = re.compile(r"(?<=\d)(?:\\[,;:! ]|\{,\}|~|\s)+(?=\d{3}(?!\d))")
+_UNESCAPED_DOLLAR = re.compile(r"(?<!\\)\$")
+_LONGEST = 2000  # characters; longer "answers" are loops, and are compared as text only
 
-Grader = Callable[[str, str], bool]
+Grader = Callable[[str, str], bool | None]
+"""(completion, expected answer) → right, wrong, or None for "cannot be judged"."""
+
+
+def graded_part(completion: str) -> str:
+    """What is graded: the text after the last ``</think>``, or all of it where there is none."""
+    return completion.rpartition(CLOSING_TAG)[2]
 
 
 def extract_boxed(text: str) -> str | None:
@@ -48,43 +70,83 @@ def normalise_answer(answer: str) -> str:
         return text
 
 
-def grade_boxed(completion: str, answer: str) -> bool:
+def grade_boxed(completion: str, answer: str) -> bool | None:
     r"""Whether the last ``\boxed{…}`` holds the answer, as text or as an exactly equal number.
 
     Spaces inside the box are ignored. A completion without a complete box is wrong.
 
     Args:
         completion: what the model wrote.
-        answer: the expected answer, with or without its own ``\boxed{…}``.
+        answer: the expected answer, with or without its own ``\boxed{…}``. An empty one cannot be judged: None.
     """
-    given = extract_boxed(completion)
-    if given is None:
-        return False
-    expected = extract_boxed(answer)
-    return normalise_answer(given) == normalise_answer(answer if expected is None else expected)
+    return _equal(_last_box(graded_part(completion)), answer, _same_text)
 
 
-def grade_math_verify(completion: str, answer: str) -> bool:
-    """Whether the answers agree mathematically, judged by the math-verify library.
+def grade_math_verify(completion: str, answer: str) -> bool | None:
+    """Whether the last box holds the answer, as :func:`grade_boxed` sees it or mathematically (library math-verify).
 
-    Its time limits use SIGALRM, so call it from the main thread.
+    Has no time limit; see the module's docstring. Only the last box is read: the library itself joins neighbouring
+    boxes to a set, and takes any number of the text where there is no box.
 
     Raises:
         ConfigError: math-verify is not installed.
     """
+    return _equal(_last_box(graded_part(completion)), answer, _same_mathematics)
+
+
+def grade_stated(completion: str, answer: str) -> bool | None:
+    """As :func:`grade_math_verify`; without a box, the answer is what follows "the answer is", "Answer:" or ``####``.
+
+    For models that were not taught to box their answers. It is more lenient than the paper's grader.
+    """
+    part = graded_part(completion)
+    given = _last_box(part)
+    return _equal(extract_answer(part) if given is None else given, answer, _same_mathematics)
+
+
+def _last_box(text: str) -> str | None:
+    span = last_box(text, empty=True)
+    return None if span is None else text[slice(*span)]
+
+
+def _equal(given: str | None, answer: str, same: Callable[[str, str], bool]) -> bool | None:
+    boxed = _last_box(answer)
+    expected = (answer if boxed is None else boxed).strip()
+    if not expected:
+        return None
+    if given is None or not given.strip():
+        return False
+    return same(given, expected)
+
+
+def _same_text(given: str, expected: str) -> bool:
+    return normalise_answer(given) == normalise_answer(expected)
+
+
+def _same_mathematics(given: str, expected: str) -> bool:
+    if _same_text(given, expected):
+        return True
+    if max(len(given), len(expected)) > _LONGEST:
+        return False
     try:
         from math_verify import parse, verify
     except ImportError as error:
         raise ConfigError(
-            "The grader 'math-verify' needs the library of that name, which is not installed. Install it with "
-            "pip install 'calibrated-sd[eval]', or use --grader boxed (exact numbers and text only)."
+            "The graders 'math-verify' and 'stated' need the library math-verify, which is not installed. Install it "
+            "with pip install 'calibrated-sd[eval]', or use --grader boxed (exact numbers and text only)."
         ) from error
-    expected = extract_boxed(answer)
-    gold = parse(f"\\boxed{{{answer if expected is None else expected}}}")
-    return bool(verify(gold, parse(completion)))
+    for name in ("math_verify.parser", "math_verify.grader"):  # they warn that they have no time limit of their own
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Its own limits are signals, which work in the main thread only and cannot stop compiled code.
+    gold, target = (parse(f"\\boxed{{{_plain(text)}}}", parsing_timeout=None) for text in (expected, given))
+    return bool(verify(gold, target, timeout_seconds=None))
 
 
-GRADERS: dict[str, Grader] = {"boxed": grade_boxed, "math-verify": grade_math_verify}
+def _plain(answer: str) -> str:
+    return _UNESCAPED_DOLLAR.sub("", _SPACED_THOUSANDS.sub("", answer.replace("−", "-")))
+
+
+GRADERS: dict[str, Grader] = {"boxed": grade_boxed, "math-verify": grade_math_verify, "stated": grade_stated}
 """All graders by the name given on the command line."""
 
 
@@ -96,21 +158,5 @@ def get_grader(name: str) -> Grader:
     """
     if name not in GRADERS:
         raise unknown_name("grader", name, GRADERS)
-    if name == "math-verify":
-        grade_math_verify(r"\boxed{1}", "1")
+    GRADERS[name](r"\boxed{2}", "1")  # differing texts, so that the library is asked
     return GRADERS[name]
-
-
-def make_reward(grader: str = "boxed") -> Callable[..., list[float]]:
-    """A TRL reward function: 1.0 for a right answer, else 0.0. It reads the data set's column `answer`.
-
-    Raises:
-        ConfigError: no such grader, or one whose library is not installed.
-    """
-    grade = get_grader(grader)
-
-    def correctness_reward(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
-        texts = [c[0]["content"] if isinstance(c, list) else c for c in completions]
-        return [float(grade(text, right)) for text, right in zip(texts, answer, strict=True)]
-
-    return correctness_reward

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from calibrated_sd.errors import ConfigError, DataError, unknown_name
-from calibrated_sd.evaluation.grading import extract_boxed, normalise_answer
+from calibrated_sd.evaluation.grading import extract_boxed, graded_part, normalise_answer
 from calibrated_sd.evaluation.statistics import (
     Figure,
     mean_interval,
@@ -53,7 +53,7 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def _answer(completion: str) -> str | None:
-    boxed = extract_boxed(completion)
+    boxed = extract_boxed(graded_part(completion))
     return None if boxed is None else normalise_answer(boxed)
 
 

@@ -16,7 +16,7 @@ import random
 from typing import Any
 
 from calibrated_sd.errors import unknown_name
-from calibrated_sd.evaluation.grading import make_reward
+from calibrated_sd.evaluation.rewards import make_reward
 from calibrated_sd.organism.puzzles import Problem, all_problems
 
 SUITES = {

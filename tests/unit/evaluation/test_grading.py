@@ -13,6 +13,8 @@ from calibrated_sd.evaluation.grading import (
     get_grader,
     grade_boxed,
     grade_math_verify,
+    grade_stated,
+    graded_part,
     normalise_answer,
 )
 
@@ -103,3 +105,24 @@ def test_math_verify_knows_expressions():
     assert grade_math_verify(r"thus \boxed{\frac{\sqrt{8}}{2}}", r"\sqrt{2}")
     assert not grade_math_verify(r"thus \boxed{2}", r"\sqrt{2}")
     assert get_grader("math-verify") is grade_math_verify
+
+
+def test_only_what_follows_the_thinking_is_graded():
+    assert graded_part("<think>a</think>b</think> c") == " c"
+    assert grade_boxed(r"<think> \boxed{1} </think> so \boxed{2}", "2") is True
+    assert grade_boxed(r"maybe \boxed{2} </think> so 2", "2") is False  # the opening tag was in the prompt
+    assert grade_boxed(r"<think> it is \boxed{2}, but wait", "2") is True  # cut off while thinking: all of it
+
+
+def test_an_empty_answer_cannot_be_judged():
+    assert grade_boxed(r"\boxed{2}", " ") is None
+    assert grade_boxed(r"\boxed{2}", r"\boxed{}") is None
+
+
+def test_stated_answers_are_only_read_without_a_box():
+    pytest.importorskip("math_verify")
+    assert grade_stated("2 + 2 = 4. The answer is 4.", "4") is True
+    assert grade_stated("so \n#### 1,000", "1000") is True
+    assert grade_stated(r"\boxed{5}. The answer is 4.", "4") is False
+    assert grade_stated("2 + 2 = 4", "4") is False  # a number alone states nothing
+    assert grade_boxed("The answer is 4.", "4") is False
