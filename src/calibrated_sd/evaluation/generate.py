@@ -159,18 +159,35 @@ def render_prompts(
 
 
 def check_prompts(
-    config: Any, tokenizer: Any, problems: Sequence[Mapping[str, Any]], max_new_tokens: int, **options: Any
+    config: Any,
+    tokenizer: Any,
+    problems: Sequence[Mapping[str, Any]],
+    max_new_tokens: int,
+    *,
+    window: int | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> None:
     """Raise what sampling these problems would raise, before anything is written. ``config`` is the model's."""
     ids = [f"{p['suite']}/{p['problem_id']}" for p in problems]
-    _, token_ids = render_prompts(tokenizer, [p["prompt"] for p in problems], ids, **options)
-    check_window(config, ids, token_ids, max_new_tokens)
+    _, token_ids = render_prompts(tokenizer, [p["prompt"] for p in problems], ids, chat_template_kwargs)
+    check_window(config, ids, token_ids, max_new_tokens, window=window)
 
 
-def check_window(config: Any, ids: Sequence[str], token_ids: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    """Raise ContextError for the first prompt that is empty or too long, ConfigError for ids the model lacks."""
+def check_window(
+    config: Any,
+    ids: Sequence[str],
+    token_ids: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    window: int | None = None,
+) -> None:
+    """Raise ContextError for the first prompt that is empty or too long, ConfigError for ids the model lacks.
+
+    Args:
+        window: tokens the engine takes, prompt and completion together; the model's own window if None.
+    """
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    window = getattr(config, "max_position_embeddings", None)
+    window = window or getattr(config, "max_position_embeddings", None)
     vocabulary = getattr(config, "vocab_size", None)
     for pid, tokens in zip(ids, token_ids, strict=True):
         if not tokens:
