@@ -95,7 +95,7 @@ def test_a_folder_needs_no_weights(tmp_path):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(ConfigError, match="no folder with a config.json"):
+    with pytest.raises(ConfigError, match=r"no folder with a config\.json"):
         model_shape("somebody/unheard-of")
     with pytest.raises(ConfigError, match="family 'gpt2'"):
         read_shape({**SMALL, "model_type": "gpt2"}, "x", "a test")
