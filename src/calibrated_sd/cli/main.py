@@ -15,6 +15,7 @@ from calibrated_sd.cli.evaluate import evaluate_command
 from calibrated_sd.cli.gguf import convert_gguf_command
 from calibrated_sd.cli.markers import markers_command
 from calibrated_sd.cli.organism import organism_app
+from calibrated_sd.cli.probe import probe_command
 from calibrated_sd.cli.recipes import cat_command, cp_command, ls_command, validate_command
 from calibrated_sd.cli.report import report_command
 from calibrated_sd.cli.reproduce import reproduce_command
@@ -40,6 +41,7 @@ app.command(
 )(train_command)
 app.command("sweep", rich_help_panel=RUN)(sweep_command)
 app.command("evaluate", rich_help_panel=RUN)(evaluate_command)
+app.command("probe", rich_help_panel=RUN)(probe_command)
 app.add_typer(organism_app, name="organism", rich_help_panel=RUN)
 app.command("convert-gguf", rich_help_panel=RUN)(convert_gguf_command)
 app.command("markers", rich_help_panel=LOOK)(markers_command)

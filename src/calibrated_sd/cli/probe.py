@@ -179,12 +179,13 @@ def _problems(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _show(document: dict[str, Any], markers: str, output: Path) -> None:
-    from calibrated_sd.context_analysis.probe_table import contrast_table, level_table
+    from calibrated_sd.context_analysis.probe_table import contrast_table, level_tables
     from calibrated_sd.trainers.monitoring.low_density import low_density_message
 
-    for table in (level_table(document), contrast_table(document)):
+    for table in (*level_tables(document), contrast_table(document)):
         if table is not None:
             console.print(table)
+            console.print()
     counts = document["counts"]
     console.print(
         f"{counts['markers']} markers and {counts['held_out']} held-out ones in {counts['texts']} texts of "

@@ -124,15 +124,15 @@ def plan_probe(
 
     Raises:
         ContextError: prompt and text are longer than the window.
-        DataError: no problem has what a level shows, or nothing is left to be scored.
+        DataError: no problem has what a level shows (a control that cannot be made is left out), or nothing is left.
     """
     left_out: Counter[str] = Counter()
     prompts = {level: _prompts(problems, level, template, seed) for level in levels}
     for level, of_level in prompts.items():
-        if problems and all(prompt is None for prompt in of_level):
+        if level not in CONTROLS and all(prompt is None for prompt in of_level):
             raise DataError(
                 f"No problem has what the context level {level!r} shows. Give a file with a column for it (solution, "
-                "answer, wrong_solution or regenerated), or leave the level out (--contexts; --no-controls for controls)."
+                "answer, wrong_solution or regenerated), or leave the level out (--contexts)."
             )
     held_out_set = MarkerSet.load("held_out")
     avoid = set(ids.marker_ids.tolist())

@@ -5,38 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from calibrated_sd.context_analysis.probe_plan import CONTROLS, HEDGED
 
-_COLUMNS = (
-    ("marker", "markers"),
-    ("neutral", "neutral words"),
-    ("marker_minus_neutral", "markers − neutral"),
-    ("held_out", "held-out markers"),
-    ("other_tokens", "other tokens"),
-    ("mass_ratio", "marker mass ratio"),
-)
+_CHANGES = (("marker", "markers"), ("neutral", "neutral words"), ("marker_minus_neutral", "markers − neutral"))
+_BESIDE = (("held_out", "held-out markers"), ("other_tokens", "other tokens"), ("mass_ratio", "marker mass, ratio"))
 
 
-def level_table(document: Mapping[str, Any]) -> Table | None:
+def level_tables(document: Mapping[str, Any]) -> list[Table]:
     """One row per level: changes of log-probability in nats against no context, and the ratio of marker masses."""
-    levels = document["levels"]
-    n = document["counts"]["problems"]
-    table = _table(f"Change of log-probability by the context, nats (95 % over {n} problems)")
-    table.add_column("context")
-    for _, heading in _COLUMNS:
-        table.add_column(heading)
-    for level, figures in levels.items():
-        if level != "none":
-            name = f"{level} (control)" if level in (*CONTROLS, HEDGED) else level
-            table.add_row(name, *(interval_text(figures[key], signed=key != "mass_ratio") for key, _ in _COLUMNS))
-    return table if table.row_count else None
+    levels = {level: figures for level, figures in document["levels"].items() if level != "none"}
+    tables = []
+    for title, columns in (
+        (
+            f"Change of log-probability by the context, nats (95 % over {document['counts']['problems']} problems)",
+            _CHANGES,
+        ),
+        ("Beside it (* control)", _BESIDE),
+    ):
+        table = _table(title)
+        table.add_column("context", no_wrap=True)
+        for _, heading in columns:
+            table.add_column(heading)
+        for level, figures in levels.items():
+            name = f"{level}*" if level in (*CONTROLS, HEDGED) else level
+            table.add_row(name, *(interval_text(figures[key], signed=key != "mass_ratio") for key, _ in columns))
+        tables.append(table)
+    return tables if levels else []
 
 
 def contrast_table(document: Mapping[str, Any]) -> Table | None:
     """One row per control: what the right solution does beyond it; None where that was not measured."""
-    table = _table("The right solution beyond a control, nats: below 0 where knowing the solution silences doubt")
+    table = _table("Solution minus control, nats: below 0 where knowing the answer silences doubt")
     for heading in ("solution minus", "markers", "markers − neutral", "p (sign flips)"):
         table.add_column(heading)
     for control, figures in document["contrasts"].items():
@@ -61,4 +63,4 @@ def interval_text(shown: Mapping[str, Any], signed: bool = True) -> str:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold")
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE, pad_edge=False, show_edge=False)
