@@ -65,9 +65,11 @@ def percentile(distribution: np.ndarray, confidence: float) -> tuple[float, floa
 
 
 def resample_seeds_and_questions(
-    cells: Sequence[np.ndarray], n_resamples: int, rng: Rng, separate_seeds: bool
+    cells: Sequence[np.ndarray], n_resamples: int, rng: Rng, tables_per_arm: int | None
 ) -> list[np.ndarray]:
     """Resampled means of each (seeds, questions) table, (resamples,) each.
+
+    Seeds are drawn anew for every ``tables_per_arm`` tables (another arm's seeds); None: once for all.
 
     Seeds and questions are crossed, not nested: all seeds answer the same questions. So one draw of questions is
     used for every seed (Owen 2007, "The pigeonhole bootstrap"); a fresh draw per seed would average the difficulty of
@@ -77,8 +79,8 @@ def resample_seeds_and_questions(
     n_questions = cells[0].shape[1]
     questions = rng.integers(n_questions, size=(n_resamples, n_questions))
     seed_draws, means = None, []
-    for table in cells:
-        if seed_draws is None or separate_seeds:
+    for i, table in enumerate(cells):
+        if seed_draws is None or (tables_per_arm and i % tables_per_arm == 0):
             n_seeds = len(table)
             seed_draws = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_resamples)
         present = ~np.isnan(table)
@@ -107,3 +109,36 @@ def sign_flip(differences: np.ndarray, n_resamples: int, rng: Rng) -> float | No
         rng=np.random.default_rng(rng),
     )
     return float(result.pvalue)
+
+
+def swap_arms(
+    a: np.ndarray, b: np.ndarray, statistic: Callable[..., np.ndarray], n_resamples: int, rng: Rng
+) -> float | None:
+    """Two-sided p-value of "which arm is which does not matter at any question"; exact when 2**n ≤ n_resamples.
+
+    Args:
+        a, b: per-question numbers of the arms, (tables, questions) each. Exchanged are whole columns.
+        statistic: of the means of all rows of a, then of b.
+        n_resamples: random exchanges where not all are enumerated.
+        rng: seed.
+
+    A resample without a value (0/0) counts as extreme.
+    """
+    n = a.shape[1]
+    if n == 0:
+        return None
+    if n == 1 or np.array_equal(a, b):
+        return 1.0
+    exact = 2**n <= n_resamples
+    if exact:
+        swaps = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    else:
+        swaps = np.random.default_rng(rng).integers(2, size=(n_resamples, n))
+    moved = swaps @ (b - a).T / n  # (resamples, tables)
+    with np.errstate(all="ignore"):
+        drawn = np.abs(statistic(*(a.mean(axis=1) + moved).T, *(b.mean(axis=1) - moved).T))
+        observed = float(np.abs(statistic(*a.mean(axis=1), *b.mean(axis=1))))
+    if np.isnan(observed):
+        return None
+    extreme = int((~(drawn < observed * (1 - 1e-9))).sum())  # rounding must not break a tie
+    return extreme / len(swaps) if exact else (extreme + 1) / (n_resamples + 1)

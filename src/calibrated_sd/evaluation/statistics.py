@@ -14,32 +14,40 @@ not on the order in which the questions are listed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-from scipy import stats
 
 from calibrated_sd.errors import DataError
-from calibrated_sd.evaluation.resampling import (
-    Rng,
-    bootstrap_questions,
-    percentile,
-    ratio,
-    resample_seeds_and_questions,
-    sign_flip,
+from calibrated_sd.evaluation.question_tables import (
+    CONFIDENCE,
+    N_RESAMPLES,
+    Figure,
+    Values,
+    align,
+    interval,
+    interval_scope,
+    table,
 )
-from calibrated_sd.records import figure
+from calibrated_sd.evaluation.resampling import Rng, ratio, sign_flip, swap_arms
 
-N_RESAMPLES = 2000
-"""Bootstrap resamples, and sign flips of the permutation test, unless told otherwise."""
-CONFIDENCE = 0.95
-"""Nominal coverage of every interval, unless told otherwise."""
-
-Figure = dict[str, Any]
-Values = Mapping[Any, Any] | Sequence[float] | np.ndarray | pd.Series
-Reduction = Literal["mean", "sum"]
+__all__ = [
+    "CONFIDENCE",
+    "N_RESAMPLES",
+    "Figure",
+    "PairedDifference",
+    "Values",
+    "holm",
+    "interval_scope",
+    "mean_interval",
+    "paired_difference",
+    "paired_ratio_difference",
+    "paired_statistic",
+    "rate_per_1k_interval",
+    "ratio_interval",
+    "ratio_of_sums_interval",
+    "statistic_interval",
+]
 
 
 class PairedDifference(NamedTuple):
@@ -52,33 +60,6 @@ class PairedDifference(NamedTuple):
 
     figure: Figure
     p_value: float | None
-
-
-@dataclass(frozen=True)
-class _Table:
-    """One number per (seed, question); NaN where a question has no value under a seed."""
-
-    cells: np.ndarray  # (seeds, questions)
-    questions: tuple[Any, ...]
-
-    @property
-    def by_question(self) -> np.ndarray:
-        """Mean over the seeds that have a value, (questions,)."""
-        present = ~np.isnan(self.cells)
-        return np.where(present, self.cells, 0.0).sum(axis=0) / present.sum(axis=0)
-
-
-def interval_scope(n_questions: int, n_seeds: int = 1) -> str:
-    """What an interval covers, in words: the sources of variation that were resampled.
-
-    >>> interval_scope(200, 1)
-    'questions only, 1 seed'
-    >>> interval_scope(200, 3)
-    'questions and 3 seeds'
-    """
-    if n_seeds <= 1:
-        return "questions only, 1 seed"
-    return f"questions and {n_seeds} seeds" if n_questions > 1 else f"{n_seeds} seeds only, 1 question"
 
 
 def mean_interval(
@@ -94,7 +75,7 @@ def mean_interval(
     Where ``unit`` is ``"share"`` and every question has the same extreme value 0 or 1, a bootstrap would claim
     certainty; the Wilson interval for that many questions is given instead, and ``method`` says so.
     """
-    return _interval([_table(values)], lambda mean: mean, unit, n_resamples, confidence, rng)
+    return interval([table(values)], lambda mean: mean, unit, n_resamples, confidence, rng)
 
 
 def paired_difference(
@@ -114,8 +95,8 @@ def paired_difference(
     Raises:
         DataError: the two sides do not hold the same questions.
     """
-    tables = _aligned(_table(a), _table(b))
-    shown = _interval(tables, lambda x, y: x - y, unit, n_resamples, confidence, rng, separate_seeds=True)
+    tables = align(table(a), table(b))
+    shown = interval(tables, lambda x, y: x - y, unit, n_resamples, confidence, rng, tables_per_arm=1)
     return PairedDifference(shown, sign_flip(tables[0].by_question - tables[1].by_question, n_resamples, rng))
 
 
@@ -136,8 +117,67 @@ def ratio_interval(
     Raises:
         DataError: the two sides do not hold the same questions.
     """
-    tables = _aligned(_table(numerator), _table(denominator))
-    return _interval(tables, ratio, unit, n_resamples, confidence, rng, separate_seeds=True)
+    tables = align(table(numerator), table(denominator))
+    return interval(tables, ratio, unit, n_resamples, confidence, rng, tables_per_arm=1)
+
+
+def statistic_interval(
+    sums: Sequence[Values],
+    statistic: Callable[..., np.ndarray],
+    *,
+    unit: str,
+    n_resamples: int = N_RESAMPLES,
+    confidence: float = CONFIDENCE,
+    rng: Rng = 0,
+) -> Figure:
+    """Any function of the means over questions of several per-question totals of one arm.
+
+    Args:
+        sums: totals over the samples of each question; every one holds the same questions.
+        statistic: takes one array per entry of ``sums`` (all of one shape) and returns an array of that shape.
+        unit, n_resamples, confidence, rng: as elsewhere.
+    """
+    tables = [table(values, "sum") for values in sums]
+    for other in tables[1:]:
+        align(tables[0], other)
+    return interval(tables, statistic, unit, n_resamples, confidence, rng)
+
+
+def paired_statistic(
+    a: Sequence[Values],
+    b: Sequence[Values],
+    statistic: Callable[..., np.ndarray],
+    *,
+    unit: str,
+    n_resamples: int = N_RESAMPLES,
+    confidence: float = CONFIDENCE,
+    rng: Rng = 0,
+) -> PairedDifference:
+    """As :func:`statistic_interval` for a statistic that compares two arms on the same questions.
+
+    The p-value exchanges the arms at random within each question (all their totals at once). ``statistic`` takes the
+    arrays of ``a``, then those of ``b``, and changes its sign if the arms are exchanged everywhere.
+
+    Raises:
+        DataError: the sides do not hold the same questions.
+    """
+    tables = [table(values, "sum") for values in (*a, *b)]
+    for other in tables[1:]:
+        align(tables[0], other)
+    shown = interval(tables, statistic, unit, n_resamples, confidence, rng, tables_per_arm=len(a))
+    left, right = (np.stack([t.by_question for t in side]) for side in (tables[: len(a)], tables[len(a) :]))
+    return PairedDifference(shown, swap_arms(left, right, statistic, n_resamples, rng))
+
+
+def paired_ratio_difference(
+    counts_a: Values, totals_a: Values, counts_b: Values, totals_b: Values, *, scale: float = 1.0, **options: Any
+) -> PairedDifference:
+    """Difference of two rates, each ``scale`` · (sum of counts) / (sum of totals), on the same questions."""
+
+    def difference(ca: np.ndarray, ta: np.ndarray, cb: np.ndarray, tb: np.ndarray) -> np.ndarray:
+        return scale * (ratio(ca, ta) - ratio(cb, tb))
+
+    return paired_statistic([counts_a, totals_a], [counts_b, totals_b], difference, **options)
 
 
 def ratio_of_sums_interval(
@@ -154,8 +194,8 @@ def ratio_of_sums_interval(
 
     For rates whose base varies between questions: markers per token, right answers per finished answer.
     """
-    tables = _aligned(_table(counts, "sum"), _table(totals, "sum"))
-    return _interval(tables, lambda c, t: scale * ratio(c, t), unit, n_resamples, confidence, rng)
+    tables = align(table(counts, "sum"), table(totals, "sum"))
+    return interval(tables, lambda c, t: scale * ratio(c, t), unit, n_resamples, confidence, rng)
 
 
 def rate_per_1k_interval(counts: Values, tokens: Values, *, unit: str = "per 1k tokens", **options: Any) -> Figure:
@@ -185,80 +225,3 @@ def holm(p_values: Mapping[Any, float] | Iterable[float]) -> Any:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
     return adjusted.tolist()
-
-
-# --- from samples to one number per (seed, question) ------------------------------------------------------------
-
-
-def _table(values: Values, reduction: Reduction = "mean") -> _Table:
-    given: Any = values if isinstance(values, (Mapping, pd.Series)) else dict(enumerate(values))
-    seeds = [one for _, one in given.items()] if _by_seed(given) else [given]
-    reduced = [_reduced(one, reduction) for one in seeds]
-    questions = tuple(sorted({q for one in reduced for q in one}, key=lambda q: (str(type(q)), q)))
-    cells = np.array([[one.get(q, np.nan) for q in questions] for one in reduced], dtype=float)
-    return _Table(cells.reshape(len(reduced), len(questions)), questions)
-
-
-def _by_seed(values: Mapping[Any, Any] | pd.Series) -> bool:
-    return len(values) > 0 and all(isinstance(v, (Mapping, pd.Series)) for _, v in values.items())
-
-
-def _reduced(by_question: Mapping[Any, Any] | pd.Series, reduction: Reduction) -> dict[Any, float]:
-    """Mean or sum of the samples of each question; questions without a sample are dropped."""
-    reduced = {}
-    for question, samples in by_question.items():
-        numbers = np.atleast_1d(np.asarray(samples, dtype=float))
-        numbers = numbers[~np.isnan(numbers)]
-        if numbers.size:
-            reduced[question] = float(numbers.mean() if reduction == "mean" else numbers.sum())
-    return reduced
-
-
-def _aligned(a: _Table, b: _Table) -> list[_Table]:
-    if a.questions != b.questions:
-        only_a, only_b = set(a.questions) - set(b.questions), set(b.questions) - set(a.questions)
-        examples = ", ".join(map(repr, sorted(only_a | only_b, key=str)[:3]))
-        raise DataError(
-            f"A paired comparison needs the same questions on both sides, but {len(only_a)} occur only on the left and "
-            f"{len(only_b)} only on the right (e.g. {examples}). Evaluate both on one suite, or keep the shared questions."
-        )
-    return [a, b]
-
-
-def _interval(
-    tables: Sequence[_Table],
-    combine: Callable[..., np.ndarray],
-    unit: str,
-    n_resamples: int,
-    confidence: float,
-    rng: Rng,
-    separate_seeds: bool = False,
-) -> Figure:
-    """``combine`` of the tables' means over questions, with an interval.
-
-    ``separate_seeds``: the tables come from different training runs, so their seeds are drawn separately.
-    """
-    n_questions = len(tables[0].questions)
-    n_seeds = max(len(table.cells) for table in tables)
-    if n_questions == 0:
-        return figure(None, None, None, 0, unit, "no questions")
-    samples = [table.by_question for table in tables]
-    value = float(combine(*(np.nanmean(table.cells) for table in tables)))
-    if n_questions == 1 and n_seeds == 1:
-        return figure(value, None, None, 1, unit, "1 question: no interval")
-    if not np.isfinite(value):
-        return figure(None, None, None, n_questions, unit, "the denominator is 0")
-    scope = interval_scope(n_questions, n_seeds)
-    if unit == "share" and len(tables) == 1 and value in (0.0, 1.0) and np.ptp(samples[0]) == 0:
-        ends = stats.binomtest(round(value * n_questions), n_questions).proportion_ci(confidence, method="wilson")
-        method = f"{confidence:.0%} Wilson, every question is {value:.0f}; covers {scope}"
-        return figure(value, ends.low, ends.high, n_questions, unit, method)
-
-    if n_seeds == 1:
-        kind, (lo, hi) = bootstrap_questions(samples, combine, n_resamples, confidence, rng)
-    else:
-        drawn = resample_seeds_and_questions([t.cells for t in tables], n_resamples, rng, separate_seeds)
-        kind, (lo, hi) = "two-level percentile", percentile(combine(*drawn), confidence)
-    paired = "paired " if separate_seeds else ""
-    method = f"{confidence:.0%} {paired}{kind} bootstrap, {n_resamples} resamples; covers {scope}"
-    return figure(value, lo, hi, n_questions, unit, method)
