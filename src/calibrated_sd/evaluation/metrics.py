@@ -70,11 +70,11 @@ def values_by_question(records: Iterable[Record] | pd.DataFrame, column: str) ->
     """
     if column not in _NUMBERS:
         raise unknown_name("column", column, _NUMBERS)
-    frame = _one_condition(records)
-    return _per_question(frame, column)
+    frame = one_condition(records)
+    return per_question(frame, column)
 
 
-def _one_condition(records: Iterable[Record] | pd.DataFrame) -> pd.DataFrame:
+def one_condition(records: Iterable[Record] | pd.DataFrame) -> pd.DataFrame:
     frame = records if isinstance(records, pd.DataFrame) else tidy(records)
     for column in CONDITION:
         found = sorted(frame[column].unique())
@@ -86,7 +86,7 @@ def _one_condition(records: Iterable[Record] | pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _per_question(frame: pd.DataFrame, *columns: str, reduce: Callable[..., Any] = list) -> dict[Any, Any]:
+def per_question(frame: pd.DataFrame, *columns: str, reduce: Callable[..., Any] = list) -> dict[Any, Any]:
     """``reduce`` of the samples' columns for each question; by seed first where there are several seeds."""
     arrays = [frame[column].to_numpy() for column in columns]
     by_seed: dict[Any, dict[Any, Any]] = defaultdict(dict)
@@ -142,12 +142,12 @@ def summarise(
         DataError: no records, or records that mix arms, suites, steps or contexts.
         ConfigError: a k larger than the number of samples.
     """
-    frame = _one_condition(records)
+    frame = one_condition(records)
     if frame.empty:
         raise DataError("There are no completion records to summarise. Check that the evaluation wrote any.")
     options = {**options, "rng": rng}
     n_samples = int(frame.groupby(["seed", "problem_id"]).size().min())
-    column = {name: _per_question(frame, name) for name in _NUMBERS}
+    column = {name: per_question(frame, name) for name in _NUMBERS}
     graded = frame if frame["correct"].notna().all() else frame.iloc[:0]
 
     figures = {"accuracy": mean_interval(column["correct"], **options)}
@@ -155,16 +155,16 @@ def summarise(
     for k in sorted({k for k in (4, 16, 64) if k < n_samples} | {n_samples}) if ks is None else ks:
         if k > n_samples:
             raise ConfigError(f"pass@{k} needs {k} samples per question, but there are only {n_samples}. Raise --n.")
-        chance = _per_question(graded, "correct", reduce=lambda c, k=k: pass_at_k(len(c), int(c.sum()), k))
+        chance = per_question(graded, "correct", reduce=lambda c, k=k: pass_at_k(len(c), int(c.sum()), k))
         figures[f"pass@{k}"] = mean_interval(chance, **options)
-    majority = _per_question(graded, "answer", "correct", reduce=majority_correct)
+    majority = per_question(graded, "answer", "correct", reduce=majority_correct)
     figures[f"maj@{n_samples}"] = mean_interval(majority, **options)
 
     # Right and finished over finished, so an unfinished completion is left out above and below the line.
     judged = frame[frame["correct"].notna()]
-    right = _per_question(judged, "correct", "finished", reduce=lambda c, f: c * f)
-    figures["accuracy_given_finished"] = ratio_of_sums_interval(right, _per_question(judged, "finished"), **options)
-    cut = _per_question(frame, "finished", reduce=lambda f: 1.0 - f)
+    right = per_question(judged, "correct", "finished", reduce=lambda c, f: c * f)
+    figures["accuracy_given_finished"] = ratio_of_sums_interval(right, per_question(judged, "finished"), **options)
+    cut = per_question(frame, "finished", reduce=lambda f: 1.0 - f)
     figures["truncated_share"] = mean_interval(cut, **options)
     figures["n_tokens"] = mean_interval(column["n_tokens"], unit="tokens", **options)
     for name in MARKER_COUNTS:
