@@ -139,12 +139,12 @@ def evaluate_command(
                     for k in ("n", "seed", "grader", "max_new_tokens", "temperature", "top_p", "batch_size")
                 },
             )
-    from calibrated_sd.evaluation.metrics import summarise
+    from calibrated_sd.evaluation.suite_figures import suite_figures
     from calibrated_sd.experiments.provenance import provenance
 
     seconds = time.monotonic() - since
     suites = dict.fromkeys(p["suite"] for p in problems)
-    figures = {name: summarise([r for r in records if r["suite"] == name]) for name in suites}
+    figures = {name: suite_figures([r for r in records if r["suite"] == name]) for name in suites}
     metrics = {
         "schema_version": SCHEMA_VERSION,
         "kind": "evaluate",
