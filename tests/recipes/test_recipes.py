@@ -1,53 +1,55 @@
-"""Every shipped recipe is valid, none is overlooked, and the README's commands do what they say."""
+"""Every shipped recipe is valid, none is overlooked, and each says what it is for."""
 
-import csv
-import json
-import os
 import re
-import shlex
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-import yaml
+from typer.testing import CliRunner
 
 from calibrated_sd.calibrators import CALIBRATORS
-from calibrated_sd.cli.recipes import find_recipe, recipes_root, shipped_recipes, validate_file
+from calibrated_sd.cli.main import app
+from calibrated_sd.cli.recipes import find_recipe, recipes_below, recipes_root, shipped_recipes, validate_file
 from calibrated_sd.errors import CalibratedSDError
 from calibrated_sd.experiments.sweep_recipe import load_sweep
 
-ROOT = Path(__file__).resolve().parents[2]
 RECIPES = shipped_recipes()
-CSD = [sys.executable, "-m", "calibrated_sd.cli.main"]
+KINDS = {"train": 114, "launch": 3, "sweep": 4, "pretrain": 1, "reproduce": 1}
+"""How many there are of each kind."""
 
 
-def run(*arguments, timeout=280, **options):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        [*CSD, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=environment,
-        check=False,
-        **options,
-    )
+def name_of(path):
+    """As `csd ls` prints it."""
+    return path.relative_to(recipes_root()).as_posix()
 
 
 def test_no_recipe_is_overlooked():
-    assert len(RECIPES) == 8, "a recipe was added or lost: change this number on purpose"
+    assert len(RECIPES) == 123, "a recipe was added or lost: change this number and KINDS on purpose"
     assert set(RECIPES) == set(recipes_root().rglob("*.y*ml"))
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
-def test_recipe_is_valid_and_says_what_it_is_for(path):
-    assert validate_file(path) in {"train", "reproduce", "pretrain", "sweep"}
-    header = [line for line in path.read_text(encoding="utf-8").splitlines()[:5] if line.startswith("#")]
-    assert len(header) >= 2
-    assert any("command: csd " in line for line in header)
+def test_every_recipe_is_valid():
+    found = dict.fromkeys(KINDS, 0)
+    for path in RECIPES:
+        found[validate_file(path)] += 1
+    assert found == KINDS
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_the_header_says_what_it_is_for(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+    assert 2 <= len(header) <= 10
+    (command,) = re.findall(
+        r"command: (?:accelerate launch --config_file (\S+) -m calibrated_sd.cli.main|csd) (.+)", "\n".join(header)
+    )
+    launch, words = command[0], command[1].split(" · ")[0].split()
+    assert words[0] in {"train", "sweep", "reproduce", "organism"}
+    if words[0] == "reproduce":  # reads its own recipe unless told otherwise
+        words += ["--config", "organism/reproduce"]
+    named = words[words.index("--config") + 1]
+    if named != "RECIPE":  # a launch file serves all of them
+        assert find_recipe(named) == path
+    if launch:
+        assert (recipes_root() / "launch" / launch).is_file()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,11 @@ def test_recipe_is_valid_and_says_what_it_is_for(path):
         ("base: organism/sdpo_projection\ngrid: {calibration_strenght: [1]}\n", "calibration_strength"),
         ("base: organism/sdpo_projektion\ngrid: {calibration_strength: [1]}\n", "sdpo_projection"),
         ("model: organism\noutput_dir: x\nbf16: false\nuse_cpu: true\ncalibration_method: projektion\n", "projection"),
+        ("trainer: gpro\noutput_dir: x\n", "Did you mean 'grpo'"),
+        ("compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_proceses: 8\n", "num_processes"),
+        ("distributed_type: FSDP\nnum_processes: 8\n", "shards the weights"),
+        ("distributed_type: DEEPSPEED\nnum_processes: 8\ndeepspeed_config: {zero_stage: 3}\n", "zero_stage: 2"),
+        ("distributed_type: MULTI_GPU\nnum_processes: none\n", "Give the number of GPUs"),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(tmp_path, text, message):
@@ -101,124 +108,29 @@ def test_runs_of_a_sweep_differ_in_what_is_swept_alone(path):
         assert arm.steps == sweep.arms[0].steps
 
 
-@pytest.mark.slow
-def test_a_small_sweep_from_the_command_line(tmp_path):
-    recipe = tmp_path / "small.yaml"
-    recipe.write_text(
-        "# Two strengths, one step, fewer problems than a batch takes\n"
-        "base: organism/sdpo_projection\n"
-        "settings: {max_steps: 1, per_device_train_batch_size: 16, gradient_accumulation_steps: 1, n_problems: 1}\n"
-        "grid: {calibration_strength: [0.5, 1.0]}\n"
-        "landmarks: [base]\n"
-        "evaluation: {eval_problems: 4, eval_samples: 1, max_new_tokens: 64}\n",
-        encoding="utf-8",
-    )
-    out = tmp_path / "out"
-    listed = run("sweep", "--config", recipe, "--output", out, "--list")
-    assert listed.returncode == 0, listed.stderr
-    assert "waiting    strength=0.5/seed_0" in listed.stdout
-    assert "3 runs: 3 waiting" in listed.stdout
-    assert not out.exists()
-    done = run("sweep", "--config", recipe, "--output", out)
-    assert done.returncode == 0, done.stderr[-2000:]
-    for name in ("results.csv", "results.json", "pareto.png", "report.html", "manifest.json"):
-        assert (out / name).stat().st_size > 0, name
-    with (out / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {r["calibration_strength"] for r in rows} == {"", "0.5", "1.0"}
-    again = run("sweep", "--config", recipe, "--output", out, "--if-exists", "resume")
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert "started" not in again.stdout
-    assert "3 ok" in run("sweep", "--config", recipe, "--output", out, "--list").stdout
+def test_a_folder_stands_for_all_recipes_below_it(tmp_path):
+    assert recipes_below("Qwen3-8B/sdpo") == [recipes_root() / "Qwen3-8B/sdpo" / f"{v}.yaml" for v in ("full", "lora")]
+    assert recipes_below("organism/reproduce") == [recipes_root() / "organism/reproduce.yaml"]
+    with pytest.raises(CalibratedSDError, match="no recipe"):
+        recipes_below(str(tmp_path))
 
 
-def readme_command(name):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.search(rf"<!-- command: {name} -->\n```bash\n(.+?)\n```", text, re.S).group(1)
+def test_a_copy_is_complete(tmp_path):
+    copy = tmp_path / "mine.yaml"
+    result = CliRunner().invoke(app, ["cp", "Qwen3-8B/hybrid_mix_to_floor/full", str(copy)])
+    assert result.exit_code == 0
+    assert validate_file(copy) == "train"
+    assert copy.read_bytes() == find_recipe("Qwen3-8B/hybrid_mix_to_floor/full").read_bytes()
 
 
-def test_readme_commands_install_what_the_project_declares():
-    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for name in ("main", "tests"):
-        install = next(part for part in readme_command(name).split("&&") if "pip install" in part)
-        words = shlex.split(install)
-        assert (ROOT / words[words.index("-c") + 1]).is_file()
-        for extra in re.findall(r"\[(\w+)\]", install):
-            assert re.search(rf"^{extra} = \[", pyproject, re.M)
-    assert readme_command("tests").split("&&")[-1].strip() == "pytest"
-
-
-@pytest.mark.slow
-def test_the_readmes_main_command_in_quick_form(tmp_path):
-    command = shlex.split(readme_command("main").split("&&")[-1])
-    assert command[:2] == ["csd", "reproduce"]
-    out = tmp_path / command[command.index("--output") + 1]
-    command[command.index("--output") + 1] = str(out)
-    done = run(*command[1:], "--quick")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "Smoke run" in done.stdout
-    for name in ("claims.json", "summary.csv", "report.html", "manifest.json", "examples.jsonl", "traces.jsonl"):
-        assert (out / name).stat().st_size > 0, name
-    assert {p.name for p in (out / "figures").glob("*.png")} >= {"trajectory.png", "ood_vs_markers.png", "ladder.png"}
-    claims = json.loads((out / "claims.json").read_text())["claims"]
-    assert {c["id"] for c in claims} >= {"C1", "C2", "C5", "C6"}
-    assert all(c["verdict"] in {"shown", "not shown", "contradicted", "not run"} for c in claims)
-    # A second run refuses the folder and leaves it alone.
-    before = (out / "claims.json").read_bytes()
-    again = run("reproduce", "--quick", "--output", out)
-    assert again.returncode == 2
-    assert "not empty" in again.stderr
-    assert (out / "claims.json").read_bytes() == before
-    # Resuming a finished run changes no result.
-    resumed = run("reproduce", "--quick", "--output", out, "--if-exists", "resume")
-    assert resumed.returncode == 0, resumed.stderr[-2000:]
-    assert _verdicts(out) == [(c["id"], c["verdict"], c["ours"]) for c in claims]
-    # Another profile does not fit into this folder.
-    other = run("reproduce", "--output", out, "--if-exists", "resume")
-    assert other.returncode == 2
-    assert "another recipe" in other.stderr
-
-
-def _verdicts(folder):
-    return [(c["id"], c["verdict"], c["ours"]) for c in json.loads((folder / "claims.json").read_text())["claims"]]
-
-
-def _rows(folder):
-    with (folder / "summary.csv").open(newline="") as file:
-        return list(csv.reader(file))
-
-
-@pytest.mark.slow
-def test_an_interrupted_reproduction_continues_and_equals_the_straight_one(tmp_path):
-    raw = yaml.safe_load((recipes_root() / "organism" / "reproduce.yaml").read_text(encoding="utf-8"))
-    raw["arms"] = {name: raw["arms"][name] for name in ("sdpo", "hybrid_mix_to_floor")}
-    raw["profiles"]["quick"] |= {"steps": 4, "eval_steps": [2, 4]}
-    recipe = tmp_path / "small.yaml"
-    recipe.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
-    options = ["--quick", "--config", recipe]
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
-    assert run("reproduce", *options, "--output", straight).returncode == 0
-
-    process = subprocess.Popen(
-        [*CSD, "reproduce", *map(str, options), "--output", str(broken)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # A shell's background job ignores interrupts, and so would everything below it; a user's terminal does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 120
-    while not list(broken.glob("runs/*/seed_0/eval/step_2/completions.jsonl")):  # in the middle of an arm
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert b"--if-exists resume" in stderr
-    assert b"Traceback" not in stderr
-    assert not (broken / "claims.json").exists()
-
-    done = run("reproduce", *options, "--output", broken, "--if-exists", "resume")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert _verdicts(broken) == _verdicts(straight)
-    assert _rows(broken) == _rows(straight)
+def test_ls_groups_by_folder_and_finds_a_folder():
+    everything = CliRunner().invoke(app, ["ls"]).output.splitlines()
+    assert [line for line in everything if line.startswith("Qwen3-8B/sdpo")] == [
+        *("Qwen3-8B/sdpo/", "Qwen3-8B/sdpo_ema/", "Qwen3-8B/sdpo_mix_to_floor/", "Qwen3-8B/sdpo_projection/"),
+        "Qwen3-8B/sdpo_stripped/",
+    ]
+    one = CliRunner().invoke(app, ["ls", "Qwen3-8B/sdpo"]).output.splitlines()
+    assert one[0] == "Qwen3-8B/sdpo/"
+    assert [line.split()[0] for line in one[1:]] == ["Qwen3-8B/sdpo/full.yaml", "Qwen3-8B/sdpo/lora.yaml"]
+    with pytest.raises(CalibratedSDError, match="Did you mean 'Qwen3-8B'"):
+        CliRunner().invoke(app, ["ls", "Qwen-8B"], catch_exceptions=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,6 +64,7 @@ def train_command(
       csd train --config my_run.yaml --calibration_strength 0.5 --learning_rate 1e-5 --dry-run
     """
     quiet_libraries()
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries, about each other
     from calibrated_sd.cli.recipes import find_recipe
     from calibrated_sd.experiments.train_recipe import parse_recipe
 
