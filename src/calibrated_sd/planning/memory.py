@@ -18,8 +18,14 @@ from calibrated_sd.planning.training_state import Part, sharding, state_parts
 
 ALWAYS = "always"
 GIB = 2**30
+MIB = 2**20
 DEFAULT_PROMPT = 512
 """Tokens of a prompt where neither the data nor the recipe say; TRL's default for its longest."""
+
+
+def amount(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / GIB:.2f} GiB" if size >= GIB / 10 else f"{size / MIB:.1f} MiB"
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,8 @@ def model_shape(model: str | os.PathLike[str]) -> ModelShape:
         return read_shape(json.loads(cached.read_text(encoding="utf-8")), name, "the local Hub cache")
     for file in sorted(SHIPPED.glob("*.json")):
         shipped = json.loads(file.read_text(encoding="utf-8"))
-        if shipped["model"].lower() == name.lower():
+        # A folder that is yet to be made counts by its last name: recipes write models/SmolLM2-135M-Instruct.
+        if shipped["model"].lower() == name.lower() or file.stem.lower() == folder.name.lower():
             return read_shape(shipped["config"], name, f"planning/models/{file.name}")
     known = ", ".join(json.loads(f.read_text(encoding="utf-8"))["model"] for f in sorted(SHIPPED.glob("*.json")))
     raise ConfigError(

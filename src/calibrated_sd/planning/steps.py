@@ -18,7 +18,8 @@ class Steps:
     """The length of a run.
 
     Attributes:
-        optimizer_steps: updates of the weights.
+        optimizer_steps: updates of the weights; None where the run lasts epochs of data that are not at hand, and then so
+            are `generation_batches`, `rollouts` and `completion_tokens_at_most`.
         generation_batches: how often new completions are sampled; 0 for SFT.
         prompts_per_generation: different prompts in one of them.
         rollouts_per_generation: completions in one of them, over all GPUs.
@@ -32,16 +33,16 @@ class Steps:
         has_old_logps: whether rollouts outlive an update, so that their old log-probabilities are computed as well.
     """
 
-    optimizer_steps: int
-    generation_batches: int
+    optimizer_steps: int | None
+    generation_batches: int | None
     prompts_per_generation: int
     rollouts_per_generation: int
-    rollouts: int
+    rollouts: int | None
     sequences_per_step: int
     rows_per_gpu: int
     generated_rows_per_gpu: int
     micro_batches_per_step: int
-    completion_tokens_at_most: int
+    completion_tokens_at_most: int | None
     epochs: float | None
     has_old_logps: bool
 
@@ -60,7 +61,7 @@ def count_steps(run: Any, settings: Any, n_rows: int | None, stated: Collection[
             from one another for the number of processes on *this* machine, so it matters which of them was given.
 
     Raises:
-        ConfigError: batch sizes that do not divide, or no way to count steps without data.
+        ConfigError: batch sizes that do not divide.
         DataError: fewer prompts than one generation batch takes: TRL would train 0 steps without a word.
     """
     rows, accumulation, gpus = settings.per_device_train_batch_size, settings.gradient_accumulation_steps, run.gpus
@@ -92,8 +93,8 @@ def count_steps(run: Any, settings: Any, n_rows: int | None, stated: Collection[
     iterations = settings.num_iterations
     per_epoch = None if n_rows is None else math.ceil(n_rows // prompts * iterations * inner / accumulation)
     steps = _steps(settings, per_epoch)
-    batches = math.ceil(steps * accumulation / (inner * iterations))
-    rollouts = batches * batch
+    batches = None if steps is None else math.ceil(steps * accumulation / (inner * iterations))
+    rollouts = None if batches is None else batches * batch
     return Steps(
         optimizer_steps=steps,
         generation_batches=batches,
@@ -104,8 +105,8 @@ def count_steps(run: Any, settings: Any, n_rows: int | None, stated: Collection[
         rows_per_gpu=rows,
         generated_rows_per_gpu=rows * inner,
         micro_batches_per_step=accumulation,
-        completion_tokens_at_most=rollouts * (settings.max_completion_length or 0),
-        epochs=None if n_rows is None else round(batches * prompts / n_rows, 2),
+        completion_tokens_at_most=_times(rollouts, settings.max_completion_length),
+        epochs=None if n_rows is None or batches is None else round(batches * prompts / n_rows, 2),
         has_old_logps=accumulation % (inner * iterations) != 0,
     )
 
@@ -125,28 +126,28 @@ def _without_groups(run: Any, settings: Any, n_rows: int | None, per_step: int) 
         per_epoch = n_rows // per_step if samples else math.ceil(math.ceil(n_rows / (rows * run.gpus)) / accumulation)
     steps = _steps(settings, per_epoch)
     length = settings.max_completion_length if samples else settings.max_length
+    sequences = _times(steps, per_step)
     return Steps(
         optimizer_steps=steps,
         generation_batches=steps if samples else 0,
         prompts_per_generation=per_step if samples else 0,
         rollouts_per_generation=per_step if samples else 0,
-        rollouts=steps * per_step if samples else 0,
+        rollouts=sequences if samples else 0,
         sequences_per_step=per_step,
         rows_per_gpu=rows,
         generated_rows_per_gpu=rows * accumulation if samples else 0,
         micro_batches_per_step=accumulation,
-        completion_tokens_at_most=steps * per_step * (length or 0),
-        epochs=None if n_rows is None else round(steps * per_step / n_rows, 2),
+        completion_tokens_at_most=_times(sequences, length),
+        epochs=None if n_rows is None or sequences is None else round(sequences / n_rows, 2),
         has_old_logps=False,
     )
 
 
-def _steps(settings: Any, per_epoch: int | None) -> int:
+def _steps(settings: Any, per_epoch: int | None) -> int | None:
     if settings.max_steps > 0:
         return settings.max_steps
-    if per_epoch is None:
-        raise ConfigError(
-            f"The run lasts {settings.num_train_epochs:g} epochs, but its data are not at hand, so its steps cannot be "
-            "counted. Make the data first, or set max_steps."
-        )
-    return math.ceil(settings.num_train_epochs * max(1, per_epoch))
+    return None if per_epoch is None else math.ceil(settings.num_train_epochs * max(1, per_epoch))
+
+
+def _times(count: int | None, factor: int | None) -> int | None:
+    return None if count is None else count * (factor or 0)

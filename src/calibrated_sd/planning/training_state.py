@@ -7,6 +7,7 @@ TRL loads by default, and 2+2+12 under DeepSpeed. Weights loaded in bf16 without
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,14 +121,12 @@ def state_parts(run: Any, settings: Any, shape: ModelShape) -> list[Part]:
         Part(
             "weights",
             share(total * width, "weights"),
-            note=f"{total / 1e9:.3g} B · {width} B" + (by if divided["weights"] else ""),
+            note=f"{total:,} · {width} B" + (by if divided["weights"] else ""),
         )
     ]
     if adapter:
         parts.append(
-            Part(
-                "adapter", share(adapter * trained_width, "weights"), note=f"{adapter / 1e6:.3g} M · {trained_width} B"
-            )
+            Part("adapter", share(adapter * trained_width, "weights"), note=f"{adapter:,} · {trained_width} B")
         )
     parts.append(
         Part(
@@ -138,12 +137,13 @@ def state_parts(run: Any, settings: Any, shape: ModelShape) -> list[Part]:
     )
     if kind == "ddp" and gpus > 1:
         parts.append(Part("DDP buckets", trained * trained_width, note="a second copy of the gradients"))
-    states = STATES.get(str(getattr(settings.optim, "value", settings.optim)), 2 * (4 if deepspeed else trained_width))
+    optimizer = str(getattr(settings.optim, "value", settings.optim))
+    states = STATES.get(optimizer, 2 * (4 if deepspeed else trained_width))
     parts.append(
         Part(
             "optimizer states",
             share(trained * states, "states"),
-            note=f"{settings.optim}: {states} B each" + (by if divided["states"] else ""),
+            note=f"{optimizer}: {states} B each" + (by if divided["states"] else ""),
         )
     )
     if deepspeed and half:
@@ -182,3 +182,30 @@ def _copies(run: Any, settings: Any, shape: ModelShape, width: int, adapter: int
     elif needs_reference(settings) and teacher != "base":
         parts.append(Part("reference", size, note="a frozen copy of the initial weights"))
     return parts
+
+
+def launch_sharding(launch_file: Path) -> str:
+    """How an accelerate launch file divides states, one of `SHARDINGS`.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    import yaml
+
+    try:
+        launch = yaml.safe_load(launch_file.read_text(encoding="utf-8"))
+        kind = str(launch.get("distributed_type", "NO")).upper()
+        stage = int((launch.get("deepspeed_config") or {}).get("zero_stage", 0))
+    except (OSError, yaml.YAMLError, AttributeError, ValueError) as error:
+        raise ConfigError(f"The launch file {launch_file} cannot be read ({error}). See `csd ls launch`.") from error
+    if kind == "FSDP":
+        return "fsdp"
+    return f"zero{stage}" if kind == "DEEPSPEED" and stage else "ddp"
+
+
+def with_sharding(settings: Any, kind: str) -> Any:
+    """A copy of the settings that is divided so; for plans, not for training."""
+    changed = copy.copy(settings)
+    changed.fsdp = "full_shard" if kind == "fsdp" else None
+    changed.deepspeed = {"zero_optimization": {"stage": int(kind[-1])}} if kind.startswith("zero") else None
+    return changed

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibrated_sd.errors import CalibratedSDError
-from calibrated_sd.planning.memory import GIB
+from calibrated_sd.planning.memory import GIB, amount
 from calibrated_sd.planning.training_state import sharding
 
 Peak = Callable[[Any, Any], int]
@@ -124,14 +124,14 @@ def judge(run: Any, settings: Any, peak: Peak) -> tuple[bool | None, str]:
     if run.gpu_memory_gib is None:
         return (
             None,
-            f"About {needed / GIB:.1f} GiB on each of {run.gpus} GPU{'s' if run.gpus > 1 else ''}. Give gpu_memory_gib to have it judged.",
+            f"About {amount(needed)} on each of {run.gpus} GPU{'s' if run.gpus > 1 else ''}. Give gpu_memory_gib to have it judged.",
         )
     limit = int(run.gpu_memory_gib * GIB)
     where = f"{run.gpus} GPU{'s' if run.gpus > 1 else ''} of {run.gpu_memory_gib:g} GiB"
     if needed <= limit:
         tight = " That is close: the estimate may be 20 % off." if needed > 0.8 * limit else ""
-        return True, f"It fits: about {needed / GIB:.1f} GiB on each of {where}.{tight}"
+        return True, f"It fits: about {amount(needed)} on each of {where}.{tight}"
     return False, (
-        f"This run does not fit: it needs about {needed / GIB:.1f} GiB on each of {where}. "
+        f"This run does not fit: it needs about {amount(needed)} on each of {where}. "
         f"{advice(run, settings, peak, limit)}"
     )
