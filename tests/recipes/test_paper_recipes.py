@@ -172,17 +172,19 @@ COVERAGE = recipes_root() / "Qwen3-8B-no-thinking"
 def test_coverage_runs_differ_in_the_problems_alone(method):
     folder = COVERAGE / f"coverage_{method}"
     runs = {p.stem: yaml.safe_load(p.read_text(encoding="utf-8")) for p in folder.glob("*.yaml")}
-    sizes = {"d1": 1, "d8": 8, "d64": 64, "d128": 128, "d512": 512, "d_all": None}
-    assert {name: run.get("n_problems") for name, run in runs.items()} == sizes
+    files = {"d1": "1x64", "d8": "8x8", "d64": "64", "d128": "128", "d512": "512", "d_all": "full"}
+    assert {name: run["problems"] for name, run in runs.items()} == {
+        name: f"data/coverage/{file}.jsonl" for name, file in files.items()
+    }
     for name, run in runs.items():
         new, _ = changed(run, runs["d_all"])
-        assert set(new) <= {"n_problems", "repeat_problems"}
+        assert set(new) <= {"problems", "repeat_problems"}
         # 64 prompts a step: fewer problems are repeated, so that every run makes as many rollouts.
         assert run.get("repeat_problems", False) == (name in ("d1", "d8"))
         assert run["steps_per_generation"] * run["gpus"] == 64 * 8
         assert run["gradient_accumulation_steps"] * run["gpus"] == 32 * 8
     new, lost = changed(runs["d_all"], keys_of("Qwen3-8B-no-thinking", method, "full"))
-    assert set(new) == {"gradient_accumulation_steps", "steps_per_generation"}
+    assert set(new) == {"problems", "gradient_accumulation_steps", "steps_per_generation"}
     assert lost == set()
 
 
