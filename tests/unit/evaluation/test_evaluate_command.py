@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import types
 
 import pytest
 import typer
@@ -13,7 +12,7 @@ from typer.testing import CliRunner
 
 from calibrated_sd.cli.evaluate import evaluate_command
 from calibrated_sd.errors import CalibratedSDError
-from calibrated_sd.evaluation.metrics import summarise
+from calibrated_sd.evaluation.suite_figures import suite_figures
 from calibrated_sd.records import read_completions, read_json
 
 app = typer.Typer()
@@ -72,7 +71,7 @@ def test_what_is_written(csd, tmp_path, suite):
     assert {r["problem_id"] for r in records} == {"one", "two", "three", "four", "five", "six"}
 
     metrics = read_json(out / "metrics.json")
-    assert metrics["suites"] == {"numbers": json.loads(json.dumps(summarise(records)))}  # rebuilt from the file alone
+    assert metrics["suites"] == {"numbers": json.loads(json.dumps(suite_figures(records)))}  # rebuilt from the file alone
     for shown in metrics["suites"]["numbers"].values():
         assert set(shown) == {"value", "lo", "hi", "n", "unit", "method"}
         assert shown["n"] == 6
@@ -114,7 +113,17 @@ def test_overwrite_starts_anew(csd, tmp_path):
         ({"if_exists": "resume", "temperature": 0.5}, "other settings (temperature 1.0 → 0.5)"),
         ({"if_exists": "resumee"}, "Did you mean 'resume'"),
         ({"if_exists": "overwrite", "suite": "absent.jsonl"}, "There is no problem file"),
-        ({"if_exists": "overwrite", "suite": "aime24"}, "There is no suite 'aime24'"),
+        ({"if_exists": "overwrite", "suite": "aime24"}, "csd data prepare aime24"),
+        ({"if_exists": "overwrite", "suite": "no_such_suite"}, "There is no suite 'no_such_suite'"),
+        ({"if_exists": "overwrite", "suite": "folder/none"}, "no folder of a prepared suite"),
+        ({"if_exists": "overwrite", "adapter": "nowhere"}, "holds no adapter"),
+        ({"if_exists": "overwrite", "dtype": "fp32"}, "Unknown dtype 'fp32'"),
+        ({"if_exists": "overwrite", "cache": "statik"}, "Did you mean 'static'"),
+        ({"if_exists": "overwrite", "batch_tokens": 0}, "batch_tokens must be at least 1"),
+        ({"if_exists": "overwrite", "data_parallel": 0}, "data_parallel must be at least 1"),
+        ({"if_exists": "overwrite", "tensor_parallel": 2}, "needs --backend vllm"),
+        ({"if_exists": "overwrite", "gpu_memory_utilization": 1.5}, "gpu_memory_utilization must lie in (0, 1]"),
+        ({"if_exists": "resume", "cache": "static"}, "other settings (cache 'dynamic' → 'static')"),
         ({"if_exists": "overwrite", "suite": "organism:heldot"}, "Did you mean 'heldout'"),
         ({"if_exists": "overwrite", "model": "no/such/folder"}, "There is no model folder"),
         ({"if_exists": "overwrite", "max_new_tokens": 511}, "window of 512"),
@@ -167,29 +176,6 @@ def test_vllm_missing(csd, monkeypatch, tmp_path):
     error, _ = csd(backend="vllm")
     assert "pip install 'calibrated-sd[vllm]'" in error
     assert not (tmp_path / "out").exists()
-
-
-def test_vllm_stand_in(csd, monkeypatch, tmp_path, model_path):
-    """The command hands the folder and the seed to vLLM; the stand-in answers every request with one word."""
-    made = []
-
-    class LLM:
-        def __init__(self, model, seed):
-            made.append((model, seed))
-            config = types.SimpleNamespace(max_position_embeddings=256, vocab_size=1000)
-            self.llm_engine = types.SimpleNamespace(model_config=types.SimpleNamespace(hf_config=config))
-
-        def generate(self, prompts, settings, use_tqdm):
-            said = types.SimpleNamespace(token_ids=[7, 1], text="wait", finish_reason="stop")
-            return [types.SimpleNamespace(outputs=[said]) for _ in prompts]
-
-    module = types.ModuleType("vllm")
-    module.LLM, module.SamplingParams = LLM, lambda **settings: types.SimpleNamespace(**settings)
-    monkeypatch.setitem(sys.modules, "vllm", module)
-    assert csd(backend="vllm", seed=2)[0] is None
-    assert made == [(model_path, 2)]
-    shown = read_json(tmp_path / "out" / "metrics.json")["suites"]["numbers"]
-    assert (shown["lexical_per_response"]["value"], shown["n_tokens"]["value"]) == (1.0, 2.0)
 
 
 def test_limit_and_the_organisms_problems(csd, tmp_path):
