@@ -10,6 +10,7 @@ import typer
 from calibrated_sd import __version__
 from calibrated_sd.cli.bench import bench_command
 from calibrated_sd.cli.console import error_console
+from calibrated_sd.cli.data import data_app
 from calibrated_sd.cli.env import env_command
 from calibrated_sd.cli.evaluate import evaluate_command
 from calibrated_sd.cli.gguf import convert_gguf_command
@@ -42,6 +43,7 @@ app.command(
 app.command("sweep", rich_help_panel=RUN)(sweep_command)
 app.command("evaluate", rich_help_panel=RUN)(evaluate_command)
 app.command("probe", rich_help_panel=RUN)(probe_command)
+app.add_typer(data_app, name="data", rich_help_panel=RUN)
 app.add_typer(organism_app, name="organism", rich_help_panel=RUN)
 app.command("convert-gguf", rich_help_panel=RUN)(convert_gguf_command)
 app.command("markers", rich_help_panel=LOOK)(markers_command)

@@ -14,13 +14,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from calibrated_sd.contexts.answers import last_box
 from calibrated_sd.errors import ConfigError, DataError, unknown_name
-from calibrated_sd.evaluation.grading import extract_boxed
-from calibrated_sd.records import prompt_sha256, read_json, read_jsonl
+from calibrated_sd.evaluation.problem_files import iter_rows
+from calibrated_sd.records import prompt_sha256
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "prompt": ("problem", "question", "prompt"),
-    "answer": ("answer", "ground_truth", "final_answer", "reward_model.ground_truth", "solution"),
+    "prompt": ("problem", "question", "prompt", "Problem", "Question"),
+    "answer": (
+        *("answer", "ground_truth", "final_answer", "expected_answer", "Answer"),
+        *("reward_model.ground_truth", "solution"),
+    ),
     "solution": ("solution",),
     "problem_id": ("problem_id", "id", "unique_id"),
 }
@@ -47,15 +51,15 @@ def load_problems(
     """Read problems from a file.
 
     Args:
-        path: ``.jsonl``, ``.json`` (a list of objects), ``.csv`` or ``.parquet``.
+        path: ``.jsonl``, ``.jsonl.gz``, ``.json`` (a list of objects), ``.csv`` or ``.parquet``.
         columns: where to find ``prompt``, ``answer``, ``solution``, ``problem_id``; what is not named is looked for
             under the names in ``COLUMNS``.
         suite: name of the problem set; the file's name without its ending if None.
         limit: read only the first problems (for trying out).
 
     Returns:
-        Problems in file order. Rows that repeat a problem are kept once, with a warning: the problem is the unit of
-        every interval, and copies would make intervals too narrow.
+        Problems in file order. Rows that repeat a problem, be it with other whitespace, are kept once, with a warning:
+        the problem is the unit of every interval, and copies would make intervals too narrow.
 
     Raises:
         DataError: unreadable or empty file, a missing column (the message lists those that exist), a row without
@@ -68,17 +72,17 @@ def load_problems(
             raise unknown_name("column mapping", key, COLUMNS)
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, got {limit}.")
-    rows = _read_rows(path)
+    rows = list(iter_rows(path))
     if not rows:
         raise DataError(f"{path} holds no rows. Give a file with at least one problem (better 30 or more).")
-    where = {key: _find_column(rows, key, columns.get(key), path) for key in COLUMNS}
+    where = {key: find_column(rows, key, columns.get(key), path) for key in COLUMNS}
     name = suite or path.name.split(".")[0]
 
     seen: dict[str, Problem] = {}
     by_id: dict[str, str] = {}
     for i, row in enumerate(rows):
         problem = _problem(row, where, f"{path}, row {i + 1}", f"{name}-{i:04d}", name)
-        text = prompt_sha256(problem["prompt"])
+        text = _same_text(problem["prompt"])
         if text in seen:
             if seen[text]["answer"] != problem["answer"]:
                 raise DataError(
@@ -107,41 +111,38 @@ def load_problems(
     return problems
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    kind = path.suffix.lower()
-    if kind not in (".jsonl", ".json", ".csv", ".parquet"):
-        raise DataError(
-            f"{path} is not a problem file this package reads. Give a .jsonl, .json, .csv or .parquet file with a prompt "
-            "and an answer column."
-        )
-    if not path.is_file():
-        raise DataError(f"There is no problem file {path}. Check the path.")
-    if kind == ".jsonl":
-        return read_jsonl(path, check_version=False)
-    if kind == ".json":
-        data = read_json(path)
-        if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
-            raise DataError(f"{path} must hold a list of objects, one per problem. Convert it, e.g. to JSON lines.")
-        return data
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False) if kind == ".csv" else pd.read_parquet(path)
-    except pd.errors.EmptyDataError:
-        return []
-    except Exception as error:  # pyarrow and pandas raise a dozen kinds for a broken file
-        raise DataError(f"{path} cannot be read ({error}). Is it complete? Download or write it again.") from error
-    return frame.to_dict(orient="records")
+def _same_text(prompt: str | list[dict[str, str]]) -> str:
+    """What prompts have in common that differ in whitespace only."""
+    if isinstance(prompt, str):
+        return prompt_sha256(" ".join(prompt.split()))
+    return prompt_sha256([{**message, "content": " ".join(message["content"].split())} for message in prompt])
 
 
-def _find_column(rows: Sequence[Mapping[str, Any]], key: str, named: str | None, path: Path) -> str | None:
-    """The column that holds ``key``; None for an absent optional one."""
+def find_column(
+    rows: Sequence[Mapping[str, Any]],
+    key: str,
+    named: str | None,
+    path: Path,
+    names: Mapping[str, tuple[str, ...]] = COLUMNS,
+) -> str | None:
+    """The column that holds ``key``; None for an absent optional one.
+
+    Args:
+        rows: the first rows of the file, at least one; twenty are looked at.
+        key: ``"prompt"``, ``"answer"``, or another key of ``names``.
+        named: the column that the user named, or None to look under the usual names.
+        path: the file, for the message.
+        names: the usual names of each key.
+
+    Raises:
+        DataError: the named column, or one for the prompt or the answer, does not exist.
+    """
     first = rows[0]
-    for name in (named,) if named else COLUMNS[key]:
-        if any(_lookup(row, name) is not None for row in (first, *rows[1:20])):
+    for name in (named,) if named else names[key]:
+        if any(lookup(row, name) is not None for row in (first, *rows[1:20])):
             return name
     if named or key in ("prompt", "answer"):
-        looked = repr(named) if named else f"one of {', '.join(COLUMNS[key])}"
+        looked = repr(named) if named else f"one of {', '.join(names[key])}"
         raise DataError(
             f"{path} has no column for the {key}: looked for {looked}, and the columns are {', '.join(map(str, first))}. "
             f"Rename the column, or say which it is (columns={{{key!r}: ...}}, or --{key.replace('_', '-')}-column)."
@@ -149,7 +150,7 @@ def _find_column(rows: Sequence[Mapping[str, Any]], key: str, named: str | None,
     return None
 
 
-def _lookup(row: Mapping[str, Any], name: str) -> Any:
+def lookup(row: Mapping[str, Any], name: str) -> Any:
     """The value under a (dotted) name; None where it is absent, null or NaN."""
     value: Any = row
     for part in [name] if name in row else name.split("."):
@@ -171,14 +172,14 @@ def _from_json(text: str) -> Any:
 def _problem(
     row: Mapping[str, Any], where: Mapping[str, str | None], place: str, default_id: str, suite: str
 ) -> Problem:
-    found = {key: _lookup(row, name) for key, name in where.items() if name is not None}
+    found = {key: lookup(row, name) for key, name in where.items() if name is not None}
     for key in ("prompt", "answer"):
         if found.get(key) is None or str(found[key]).strip() == "":
             raise DataError(f"{place}: the {key} (column {where[key]!r}) is empty. Fill it in or delete the row.")
     problem: Problem = {
         "problem_id": default_id if found.get("problem_id") is None else str(found["problem_id"]),
-        "prompt": _prompt(found["prompt"], place),
-        "answer": _answer(found["answer"], where["answer"]),
+        "prompt": read_prompt(found["prompt"], place),
+        "answer": read_answer(found["answer"], where["answer"]),
         "suite": suite,
     }
     if found.get("solution") is not None:
@@ -186,7 +187,12 @@ def _problem(
     return problem
 
 
-def _prompt(value: Any, place: str) -> str | list[dict[str, str]]:
+def read_prompt(value: Any, place: str) -> str | list[dict[str, str]]:
+    """A prompt cell as text or as chat messages; a JSON string of messages becomes a list.
+
+    Raises:
+        DataError: it is neither; ``place`` says where it stands.
+    """
     if isinstance(value, str):
         parsed = _from_json(value) if value.lstrip().startswith("[{") else value
         if not isinstance(parsed, list):
@@ -206,14 +212,14 @@ def _prompt(value: Any, place: str) -> str | list[dict[str, str]]:
     )
 
 
-def _answer(value: Any, column: str | None) -> str:
+def read_answer(value: Any, column: str | None) -> str:
     """The final answer as text; a worked solution is reduced to its last box, or what follows ``####``."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip()
     if column == "solution":
-        boxed = extract_boxed(text)
-        text = boxed if boxed is not None else text
+        box = last_box(text)
+        text = text if box is None else text[slice(*box)].strip()
     if "####" in text:  # grade-school style: reasoning, then "#### 42"
         text = text.rsplit("####", 1)[1].strip()
     return text
