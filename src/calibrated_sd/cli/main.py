@@ -14,7 +14,9 @@ from calibrated_sd.cli.data import data_app
 from calibrated_sd.cli.env import env_command
 from calibrated_sd.cli.evaluate import evaluate_command
 from calibrated_sd.cli.gguf import convert_gguf_command
+from calibrated_sd.cli.ladder import ladder_command
 from calibrated_sd.cli.markers import markers_command
+from calibrated_sd.cli.off_policy import off_policy_command
 from calibrated_sd.cli.organism import organism_app
 from calibrated_sd.cli.probe import probe_command
 from calibrated_sd.cli.recipes import cat_command, cp_command, ls_command, validate_command
@@ -43,6 +45,8 @@ app.command(
 app.command("sweep", rich_help_panel=RUN)(sweep_command)
 app.command("evaluate", rich_help_panel=RUN)(evaluate_command)
 app.command("probe", rich_help_panel=RUN)(probe_command)
+app.command("ladder", rich_help_panel=RUN)(ladder_command)
+app.command("off-policy", rich_help_panel=RUN)(off_policy_command)
 app.add_typer(data_app, name="data", rich_help_panel=RUN)
 app.add_typer(organism_app, name="organism", rich_help_panel=RUN)
 app.command("convert-gguf", rich_help_panel=RUN)(convert_gguf_command)

@@ -5,7 +5,6 @@ All comparisons are between levels on the same problems, so every difference and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -15,15 +14,14 @@ import pandas as pd
 
 from calibrated_sd.context_analysis.ladder_prompts import RUNGS
 from calibrated_sd.evaluation.metrics import summarise, tidy, values_by_question
-from calibrated_sd.evaluation.resampling import bootstrap_questions, ratio
+from calibrated_sd.evaluation.resampling import ratio
 from calibrated_sd.evaluation.statistics import (
-    CONFIDENCE,
-    N_RESAMPLES,
     Figure,
+    Values,
     holm,
-    interval_scope,
     paired_difference,
     ratio_interval,
+    statistic_interval,
 )
 from calibrated_sd.records import MARKER_COUNTS, figure
 
@@ -49,38 +47,16 @@ def level_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return frame.assign(problem_id=frame.suite + "/" + frame.problem_id, suite="ladder")
 
 
-def density_ratio(
-    counts: Mapping[Any, Sequence[float]],
-    tokens: Mapping[Any, Sequence[float]],
-    base_counts: Mapping[Any, Sequence[float]],
-    base_tokens: Mapping[Any, Sequence[float]],
-    *,
-    n_resamples: int = N_RESAMPLES,
-    confidence: float = CONFIDENCE,
-    rng: int = 0,
-) -> Figure:
+def density_ratio(counts: Values, tokens: Values, base_counts: Values, base_tokens: Values, **options: Any) -> Figure:
     """(Σ counts / Σ tokens) under a context over the same without one, resampled by problem.
 
-    All four mappings hold the samples of the same problems. Value None where the base has no markers.
+    All four hold the samples of the same problems. Value None where the base has no markers.
     """
-    questions = sorted(base_counts)
-    sums = [
-        np.array([float(np.sum(side[q])) for q in questions]) for side in (counts, tokens, base_counts, base_tokens)
-    ]
 
-    def combine(c: Any, t: Any, c0: Any, t0: Any) -> Any:
+    def over_base(c: Any, t: Any, c0: Any, t0: Any) -> Any:
         return ratio(ratio(c, t), ratio(c0, t0))
 
-    value = float(combine(*(x.mean() for x in sums)))
-    if not math.isfinite(value):
-        return figure(None, None, None, len(questions), "ratio", "the base has no markers")
-    if len(questions) == 1:
-        return figure(value, None, None, 1, "ratio", "1 question: no interval")
-    kind, (lo, hi) = bootstrap_questions(sums, combine, n_resamples, confidence, rng)
-    method = (
-        f"{confidence:.0%} paired {kind} bootstrap, {n_resamples} resamples; covers {interval_scope(len(questions))}"
-    )
-    return figure(value, lo, hi, len(questions), "ratio", method)
+    return statistic_interval([counts, tokens, base_counts, base_tokens], over_base, unit="ratio", **options)
 
 
 def ladder_figures(records: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -194,25 +170,27 @@ def _check(claim: str, statement: str, shown: Mapping[str, Any], verdict: str) -
 
 
 def table_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """Lines of the printed table, first the headings: Table 1's columns, then ours; every cell with its interval."""
-    headings = [
-        "context",
-        "score",
-        "length",
-        "E(y)",
-        "E /1k",
-        "length ×",
-        "E ×",
-        "E/1k ×",
-        "lexical /1k",
-        "held-out /1k",
-    ]
-    lines = [headings]
+    """Lines of the printed table, first the headings: the columns of Table 1 with E = ``legacy`` markers, and density."""
+    columns = {
+        "score": "accuracy",
+        "length": "n_tokens",
+        "E(y)": "legacy_per_response",
+        "E per 1k": "legacy_per_1k",
+    }
+    lines = [["context", *columns]]
     for level, shown in found["levels"].items():
-        ratios = found.get("ratios_to_none", {}).get(level, {})
-        cells = [shown[k] for k in ("accuracy", "n_tokens", "legacy_per_response", "legacy_per_1k")]
-        cells += [ratios.get(k) for k in ("n_tokens", "legacy_per_response", "legacy_per_1k")]
-        cells += [shown[k] for k in ("lexical_per_1k", "held_out_per_1k")]
+        lines.append([TITLES.get(level, level), *(interval_text(shown[k]) for k in columns.values())])
+    return lines
+
+
+def ratio_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """Lines of a second table: ratios to c = ∅, and markers as words, without and with held-out ones."""
+    ratios = {"length": "n_tokens", "E(y)": "legacy_per_response", "E per 1k": "legacy_per_1k"}
+    densities = {"lexical per 1k": "lexical_per_1k", "held-out per 1k": "held_out_per_1k"}
+    lines = [["context", *(f"{name} / ∅" for name in ratios), *densities]]
+    for level, shown in found["levels"].items():
+        over = found.get("ratios_to_none", {}).get(level, {})
+        cells = [*(over.get(k) for k in ratios.values()), *(shown[k] for k in densities.values())]
         lines.append([TITLES.get(level, level), *map(interval_text, cells)])
     return lines
 

@@ -1,0 +1,145 @@
+"""`csd off-policy`: SFT data sets with and without doubt from a ladder, and controls of length and tokens (Table 2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calibrated_sd.cli.console import IfExists, console, error_console, quiet_libraries
+from calibrated_sd.errors import ConfigError, DataError
+
+
+def off_policy_command(
+    ladder: Annotated[Path, typer.Argument(help="Folder written by csd ladder, with levels none and solution.")],
+    output: Annotated[Path, typer.Option(help="Folder for the data sets (.jsonl) and report.json.")],
+    n: Annotated[int, typer.Option(help="Pairs at most (paper: 800); one per problem, in file order.")] = 800,
+    guided: Annotated[str, typer.Option(help="Level whose answers are D_sg.")] = "solution",
+    length_tolerance: Annotated[
+        float | None,
+        typer.Option(help="Length-matched pairs: leave out those whose lengths differ by a larger share."),
+    ] = None,
+    add_instruction: Annotated[
+        bool, typer.Option("--add-instruction", help="Append the boxed instruction where a prompt mentions no box.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Picks the examples of a token-matched subset.")] = 0,
+    if_exists: IfExists = "raise",
+) -> None:
+    """Write D_ug (right answers without context) and D_sg (with a solution in the prompt), and matched controls.
+
+    Examples:
+
+      csd off-policy outputs/ladder --output outputs/off-policy
+
+      csd off-policy outputs/ladder-ds7b --n 800 --length-tolerance 0.2 --output outputs/off-policy-ds7b
+    """
+    quiet_libraries()
+    from calibrated_sd.context_analysis.ladder import PROBLEMS, SCREEN
+    from calibrated_sd.context_analysis.ladder_prompts import LEVELS
+    from calibrated_sd.context_analysis.off_policy import as_rows, build_off_policy
+    from calibrated_sd.context_analysis.off_policy_report import off_policy_figures
+    from calibrated_sd.context_analysis.selection import problem_key
+    from calibrated_sd.errors import unknown_name
+    from calibrated_sd.experiments.provenance import provenance
+    from calibrated_sd.records import (
+        MANIFEST,
+        SCHEMA_VERSION,
+        check_output,
+        prepare_output,
+        read_completions,
+        read_json,
+        read_jsonl,
+        write_json,
+        write_jsonl,
+    )
+
+    if n < 1:
+        raise ConfigError(f"--n must be at least 1, got {n}.")
+    if length_tolerance is not None and not 0 <= length_tolerance < 1:
+        raise ConfigError(f"--length-tolerance must lie in [0, 1), got {length_tolerance}. 0.2 = within 20 %.")
+    if guided not in LEVELS or guided == "none":
+        raise unknown_name("level of guided answers", guided, [level for level in LEVELS if level != "none"])
+    check_output(output, if_exists)
+    files = {level: ladder / level / "completions.jsonl" for level in ("none", guided)}
+    missing = [str(path) for path in (ladder / PROBLEMS, *files.values()) if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{ladder} lacks {', '.join(missing)}, so it is no finished ladder with the levels none and {guided}. Run csd "
+            f"ladder with --levels none,{guided} to its end first."
+        )
+    problems = read_jsonl(ladder / PROBLEMS)
+    wanted = {problem_key(p) for p in problems}
+    screened = [r for part in sorted((ladder / SCREEN).glob("part_*.jsonl")) for r in read_completions(part)]
+    built = build_off_policy(
+        problems,
+        [[r for r in screened if problem_key(r) in wanted], read_completions(files["none"])],
+        [read_completions(files[guided])],
+        n=n,
+        seed=seed,
+        tolerance=length_tolerance,
+    )
+    if not built.pairs:
+        reasons = ", ".join(f"{why}: {count}" for why, count in built.skipped.items())
+        raise DataError(
+            f"No problem of {ladder} has a right, finished answer of both kinds ({reasons}; right but cut at the token "
+            f"limit: {built.n_cut}). Measure more problems or samples, or raise --max-new-tokens of the ladder."
+        )
+    by_key = {problem_key(p): p for p in problems}
+    rows = {name: as_rows(answers, by_key, add_instruction) for name, answers in built.sets.items()}
+    settings = {"ladder": str(ladder), "n": n, "guided": guided, "length_tolerance": length_tolerance}
+    settings |= {"add_instruction": add_instruction, "seed": seed}
+
+    prepare_output(output, if_exists)
+    write_json(output / MANIFEST, {"schema_version": SCHEMA_VERSION, "kind": "off-policy", "settings": settings})
+    for name, lines in rows.items():
+        write_jsonl(output / f"{name}.jsonl", lines)
+    found = off_policy_figures(built)
+    found["lost_by_chat_template"] = lost = _lost_by_template(read_json(ladder / MANIFEST), rows["D_ug"])
+    head = {"schema_version": SCHEMA_VERSION, "kind": "off-policy", "settings": settings}
+    write_json(output / "report.json", {**head, **found, "provenance": provenance(seed=seed)})
+    _show(found, output)
+    if lost:
+        error_console.print(
+            f"The model's chat template drops the thinking of {lost} of {len(rows['D_ug'])} answers in D_ug, so that SFT "
+            "would not see it. Train with chat_template_path set to a template that keeps it; TRL ships some that end in "
+            "_training.jinja.",
+            markup=False,
+            highlight=False,
+        )
+
+
+def _lost_by_template(manifest: dict[str, Any], rows: list[dict[str, Any]]) -> int | None:
+    """How many chats lose part of their answer when the model's template renders them; None if it cannot be loaded."""
+    if not rows or isinstance(rows[0]["prompt"], str):
+        return 0
+    from transformers import AutoTokenizer
+
+    from calibrated_sd.cli.evaluate_setup import model_folder
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(manifest["settings"]["model"]), local_files_only=True)
+        texts = [tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False) for row in rows]
+    except (OSError, ValueError, KeyError):
+        return None
+    shown = [row["completion"][0]["content"].strip() for row in rows]
+    return sum(answer not in text for answer, text in zip(shown, texts, strict=True))
+
+
+def _show(found: dict[str, Any], output: Path) -> None:
+    from rich.table import Table
+
+    from calibrated_sd.context_analysis.ladder_table import interval_text
+
+    table = Table(title="Data sets; 95 % intervals over problems", title_justify="left", title_style="bold")
+    for heading in ("file", "examples", "problems", "tokens", "length", "E(y)", "E per 1k"):
+        table.add_column(heading)
+    for name, shown in found["sets"].items():
+        figures = [interval_text(shown[k]) for k in ("n_tokens", "legacy_per_response", "legacy_per_1k")]
+        table.add_row(name, *(f"{shown[k]:,}" for k in ("examples", "problems", "tokens")), *figures)
+    console.print(table)
+    matched = found["length_matched"]
+    parts = [f"length-matched: D_ug − D_sg = {interval_text(matched['n_tokens_difference'])} tokens"]
+    parts += [f"{name}: {m['residual_share']:+.1%} tokens" for name, m in found["token_matched"].items()]
+    parts += [f"left out, {why}: {count}" for why, count in found["skipped"].items()]
+    console.print("; ".join(parts) + f". Files in {output}.", highlight=False, markup=False)
