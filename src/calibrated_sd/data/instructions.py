@@ -49,6 +49,8 @@ def with_instruction(text: str, instruction: str = BOXED) -> str:
     text, ``with_instruction(with_instruction(text)) == with_instruction(text)``.
     """
     bare = bare_question(text)
+    if instruction == BOXED and text.rstrip().endswith(BOXED_LETTER):
+        instruction = BOXED_LETTER  # it was made for multiple choice, which cannot be seen from the question alone
     ending = "\n" + instruction
     if text.endswith(ending) and text.removesuffix(ending).strip() == bare:
         return text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.contexts.answers import last_box
-from calibrated_sd.data.instructions import BOXED, BOXED_LETTER, as_messages
+from calibrated_sd.data.instructions import BOXED, BOXED_LETTER, as_messages, question_of
 from calibrated_sd.data.sources import Source
 from calibrated_sd.errors import ConfigError, DataError, unknown_name
 from calibrated_sd.evaluation.datasets import COLUMNS, find_column, lookup, read_answer, read_prompt
@@ -65,7 +65,7 @@ class RowForm:
         for key in columns:
             if key not in CANDIDATES:
                 raise unknown_name("column mapping", key, CANDIDATES)
-        names = {key: found for key, found in CANDIDATES.items()}
+        names = dict(CANDIDATES)
         if source is not None and source.choices:
             names["answer"] = ("answerKey", *names["answer"])
         where = {key: find_column(first_rows, key, columns.get(key), path, names) for key in names}
@@ -93,10 +93,10 @@ class RowForm:
             raise Unusable("the prompt is neither text nor messages") from error
         answer, solution = self._answer(cells)
         if self.source is not None and self.source.choices and "choices" in row:
-            prompt = _with_choices(prompt, row["choices"], answer)
+            prompt = _with_choices(prompt, row, answer)
         messages = as_messages(prompt, self.instruction)
-        if not any(message["role"] == "user" and message["content"].strip() for message in messages):
-            raise Unusable("no user message in the prompt")
+        if not question_of(messages):
+            raise Unusable("no prompt")
         found = {"solution": solution, "level": _level(row), "subject": self._subject(row)}
         return {
             "problem_id": self._identifier(cells.get("problem_id")),
@@ -117,8 +117,10 @@ class RowForm:
         if self.source is not None and self.source.boxed_answer and solution is not None:
             box = last_box(solution)
             answer = answer if box is None else solution[slice(*box)].strip()
-        if answer == "" or (solution is not None and answer == solution.strip() and len(answer) > 200):
-            raise Unusable("no final answer")
+        elif self.where["answer"] in CANDIDATES["solution"] and answer == given.strip() and not _is_short(answer):
+            raise Unusable("no final answer in the solution")
+        if answer == "":
+            raise Unusable("no answer")
         return answer, solution
 
     def _identifier(self, value: Any) -> str | None:
@@ -144,11 +146,16 @@ def worked_solution(text: str, answer: str) -> str:
     return f"{steps}\nThe answer is \\boxed{{{answer}}}."
 
 
-def _with_choices(prompt: str | list[dict[str, str]], choices: Any, answer: str) -> str:
+def _is_short(text: str) -> bool:
+    """Whether a "solution" without a box is itself the answer."""
+    return len(text) <= 40 and "\n" not in text
+
+
+def _with_choices(prompt: str | list[dict[str, str]], row: Mapping[str, Any], answer: str) -> str:
     """The question and its options, one a line."""
     if not isinstance(prompt, str):
         raise Unusable("choices beside a chat")
-    labels, texts = list(lookup(choices, "label") or []), list(lookup(choices, "text") or [])
+    labels, texts = list(lookup(row, "choices.label") or []), list(lookup(row, "choices.text") or [])
     if not labels or len(labels) != len(texts):
         raise Unusable("choices without labels or texts")
     if answer not in labels:

@@ -54,7 +54,7 @@ def load_problems(
         path: ``.jsonl``, ``.jsonl.gz``, ``.json`` (a list of objects), ``.csv`` or ``.parquet``.
         columns: where to find ``prompt``, ``answer``, ``solution``, ``problem_id``; what is not named is looked for
             under the names in ``COLUMNS``.
-        suite: name of the problem set; the file's name without its ending if None.
+        suite: name of the problem set; if None, the file's name without its ending, or that of a prepared suite.
         limit: read only the first problems (for trying out).
 
     Returns:
@@ -76,7 +76,8 @@ def load_problems(
     if not rows:
         raise DataError(f"{path} holds no rows. Give a file with at least one problem (better 30 or more).")
     where = {key: find_column(rows, key, columns.get(key), path) for key in COLUMNS}
-    name = suite or path.name.split(".")[0]
+    prepared = path.with_name("suite.json").is_file()  # csd data names a suite by its folder
+    name = suite or (path.absolute().parent.name if prepared else path.name.split(".")[0])
 
     seen: dict[str, Problem] = {}
     by_id: dict[str, str] = {}
