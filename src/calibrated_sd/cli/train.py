@@ -74,11 +74,10 @@ def train_command(
     recipe_path = find_recipe(config)
     run, settings = parse_recipe(recipe_path, overrides, on_this_machine=not dry_run)
     if dry_run:
-        try:
-            from calibrated_sd.cli.dry_run import show_plan
-        except ImportError:
-            show_plan = _show_plan
-        show_plan(run, settings, load_rows(run, settings), recipe_path)
+        from calibrated_sd.cli.dry_run import show_plan
+
+        at_hand = run.problems == "organism" or Path(run.problems).is_file()  # the plan works without, too
+        show_plan(run, settings, load_rows(run, settings) if at_hand else None, recipe_path)
         return
     check_processes(run, settings)
     rows = load_rows(run, settings)
@@ -143,15 +142,3 @@ def model_path(model: str) -> str:
     from calibrated_sd.organism.checkpoint import organism_path
 
     return str(organism_path())
-
-
-def _show_plan(run: RunArguments, settings: Any, rows: list[dict[str, Any]], recipe_path: Path) -> None:
-    """Print what a run would do: settings, steps and rollouts, and one prompt as student and teacher read it."""
-    from calibrated_sd.contexts import render_reprompt
-
-    rollouts = int(settings.generation_batch_size or 0)  # set by the config itself
-    steps = settings.max_steps
-    console.print(f"{steps} steps, {rollouts} rollouts each, {steps * rollouts} rollouts in all", highlight=False)
-    question = rows[0]["prompt"][-1]["content"]
-    demonstration = rows[0].get("solution") or "(a successful rollout of the same problem)"
-    console.print(f"\nteacher reads:\n{render_reprompt(question, demonstration)}", highlight=False, markup=False)
