@@ -84,14 +84,11 @@ def measuring_bytes(settings: Any, shape: ModelShape, positions: int) -> int:
 
 def loss_parts(run: Any, settings: Any, shape: ModelShape, rows: int, completion: int) -> list[Part]:
     """What the loss of one micro-batch takes beyond the activations that wait for the backward pass."""
-    if run.trainer == "grpo" or (run.trainer == "sft" and not is_calibrated(settings)):
-        return [Part("output head in tiles", TILE_BYTES, "loss", "TRL's fused head")]
+    if run.trainer in ("grpo", "sft"):
+        return _tiled_parts(settings, shape)
     positions, vocab, half = rows * completion, shape.vocab_size, mixed_precision(settings)
     chunk = getattr(settings, "chunk_size", None)
-    if run.trainer == "sft":
-        chunk = chunk or positions
-        tables, chunked = 5.0 + METHOD_TABLES.get(settings.calibration_method, 0), True
-    elif run.trainer == "distillation":
+    if run.trainer == "distillation":
         tables, chunked = _distillation_tables(settings), chunk is not None
     else:
         chunked = chunk is not None and getattr(settings, "distillation_weight", 1.0) > 0
@@ -122,6 +119,16 @@ def loss_parts(run: Any, settings: Any, shape: ModelShape, rows: int, completion
             )
         )
     return [part for part in parts if part.size]
+
+
+def _tiled_parts(settings: Any, shape: ModelShape) -> list[Part]:
+    """TRL's fused head; the penalty of calibrated SFT runs a second one, or the whole vocabulary in chunks."""
+    parts = [Part("output head in tiles", TILE_BYTES, "loss", "TRL's fused head")]
+    if is_calibrated(settings):
+        chunk = settings.chunk_size if settings.calibration_kl == "full" else 0
+        size = int(4 * CHUNK_TABLES["kl"] * chunk * shape.vocab_size) or TILE_BYTES
+        parts.append(Part("penalty", size, "loss", f"against the initial model, {settings.calibration_kl}"))
+    return parts
 
 
 def _distillation_tables(settings: Any) -> float:

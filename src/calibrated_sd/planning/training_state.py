@@ -88,7 +88,7 @@ def is_calibrated(settings: Any) -> bool:
 def needs_reference(settings: Any) -> bool:
     """True if the context-free initial model is run, as `trainers.calibrated` decides it."""
     if not hasattr(settings, "make_calibrator"):
-        return False
+        return is_calibrated(settings)  # SFT: the penalty is a divergence from it
     calibrator = settings.make_calibrator()
     wants = calibrator.needs_reference or calibrator.needs_context_only
     controller = getattr(settings, "calibration_controller", None)
