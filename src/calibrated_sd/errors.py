@@ -10,6 +10,10 @@ import difflib
 from collections.abc import Iterable
 
 
+MANY_NAMES = 40
+"""More names than this are not all listed in a message."""
+
+
 class CalibratedSDError(Exception):
     """Base class of all errors that a user can cause and fix."""
 
@@ -35,7 +39,7 @@ class CompatError(CalibratedSDError, RuntimeError):
 
 
 def unknown_name(kind: str, given: object, choices: Iterable[str]) -> ConfigError:
-    """The error for a misspelt name: lists the choices and suggests the nearest one.
+    """The error for a misspelt name: lists the choices (of very many, the nearest ones) and suggests the nearest one.
 
     Args:
         kind: what the name stands for, e.g. ``"calibration_method"``.
@@ -45,4 +49,7 @@ def unknown_name(kind: str, given: object, choices: Iterable[str]) -> ConfigErro
     names = sorted(choices)
     near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    if len(names) > MANY_NAMES:
+        close = difflib.get_close_matches(str(given), names, n=8, cutoff=0.0)
+        return ConfigError(f"Unknown {kind} {given!r}.{hint} There are {len(names)}; the nearest: {', '.join(close)}.")
     return ConfigError(f"Unknown {kind} {given!r}.{hint} Choose one of: {', '.join(names)}.")

@@ -24,13 +24,14 @@ def recipes_root() -> Path:
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe by path, or by its name below the shipped recipes (with or without `.yaml`).
+    """A recipe by path, or by its name below the shipped recipes (each with or without `.yaml`).
 
     Raises:
         ConfigError: no such file; the nearest shipped name is suggested.
     """
-    if Path(name).is_file():
-        return Path(name)
+    for path in (Path(name), Path(f"{name}.yaml")):
+        if path.is_file():
+            return path
     root = recipes_root()
     for candidate in (root / name, root / f"{name}.yaml"):
         if candidate.is_file() and candidate.resolve().is_relative_to(root.resolve()):

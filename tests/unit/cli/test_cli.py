@@ -62,6 +62,10 @@ def test_unknown_name_suggests_the_nearest_and_lists_all():
         "Unknown calibration_method 'projecton'. Did you mean 'projection'? Choose one of: floor, projection."
     )
     assert "Did you mean" not in str(unknown_name("x", "zzz", ["floor"]))
+    many = str(unknown_name("recipe", "a07", [f"a{i:02d}" for i in range(60)]))
+    assert "Did you mean 'a07'" in many
+    assert "There are 60; the nearest: a07, " in many
+    assert many.count(",") == 7
 
 
 def test_cp_never_overwrites(tmp_path):
@@ -142,6 +146,6 @@ def test_train_two_steps_then_resume_to_three(tmp_path):
 def test_dry_run_shows_the_plan_and_writes_nothing(tmp_path):
     done = csd("train", "--config", "organism/sdpo_projection", "--output", tmp_path / "out", "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "10 steps, 128 rollouts each" in done.stdout
+    assert re.search(r"rollouts at a time +128 .16 prompts", done.stdout)
     assert "teacher reads" in done.stdout
     assert not (tmp_path / "out").exists()
