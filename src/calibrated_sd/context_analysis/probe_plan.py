@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from calibrated_sd.errors import ConfigError, ContextError, DataError, unknown_n
 from calibrated_sd.evaluation.generate import render_prompts
 from calibrated_sd.markers import MarkerSet, marker_token_ids
 from calibrated_sd.markers.lexicon import Phrase
+from calibrated_sd.records import prompt_sha256
 from calibrated_sd.shapes import MarkerIds
 
 CONTROLS = ("irrelevant", "wrong", "instruction")
@@ -134,7 +136,7 @@ def plan_probe(
                 f"No problem has what the context level {level!r} shows. Give a file with a column for it (solution, "
                 "answer, wrong_solution or regenerated), or leave the level out (--contexts)."
             )
-    held_out_set = MarkerSet.load("held_out")
+    held_out_set, strange = MarkerSet.load("held_out"), 0
     avoid = set(ids.marker_ids.tolist())
     jobs = []
     for i, (problem, of_problem) in enumerate(zip(problems, traces, strict=True)):
@@ -160,6 +162,7 @@ def plan_probe(
                 left_out["no marker"] += 1
             if "none" not in kept or not tokens:
                 continue
+            strange += trace.prompt_sha256 not in ("", prompt_sha256(texts[list(given).index("none")]))
             jobs.append(
                 Job(
                     suite=problem["suite"],
@@ -174,6 +177,12 @@ def plan_probe(
                     is_sample=trace.is_sample,
                 )
             )
+    if strange:
+        warnings.warn(
+            f"{strange} of {len(jobs)} texts were sampled after another prompt than the context-free one of this probe. Give "
+            "the same problems, template and thinking mode as when they were sampled, or read the figures as of foreign texts.",
+            stacklevel=2,
+        )
     if not jobs:
         raise DataError(
             "Nothing is left to be scored: every problem lacks a text, or is too long for the model's window."

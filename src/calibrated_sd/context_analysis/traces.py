@@ -35,12 +35,14 @@ class Trace:
         text: what is scored.
         plain: the text without its doubt, where doubt was put in.
         is_sample: whether the model wrote it itself, without context.
+        prompt_sha256: of the prompt that it was sampled after; empty if not known.
     """
 
     index: int
     text: str
     plain: str | None = None
     is_sample: bool = False
+    prompt_sha256: str = ""
 
 
 def find_traces(source: str, problems: Sequence[Mapping[str, Any]], seed: int = 0) -> list[list[Trace]]:
@@ -133,5 +135,7 @@ def _sampled(path: str, problems: Sequence[Mapping[str, Any]]) -> list[list[Trac
     for row in read_completions(path):
         if row["context"] == "none" and row["completion"].strip():
             key = (row["suite"], row["problem_id"])
-            by_problem.setdefault(key, []).append(Trace(row["sample"], row["completion"], is_sample=True))
+            by_problem.setdefault(key, []).append(
+                Trace(row["sample"], row["completion"], is_sample=True, prompt_sha256=row["prompt_sha256"])
+            )
     return [sorted(by_problem.get((p["suite"], p["problem_id"]), []), key=lambda trace: trace.index) for p in problems]

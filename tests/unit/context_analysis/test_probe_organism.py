@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -10,10 +12,10 @@ from calibrated_sd.cli.probe import probe_command
 from calibrated_sd.context_analysis.probe import run_probe
 from calibrated_sd.context_analysis.probe_figures import probe_figures
 from calibrated_sd.context_analysis.probe_plan import ProbeIds, parse_contexts, plan_probe
-from calibrated_sd.context_analysis.traces import find_traces
+from calibrated_sd.context_analysis.traces import Trace, find_traces
 from calibrated_sd.errors import CalibratedSDError, ConfigError, ContextError, DataError
 from calibrated_sd.organism.suites import load_suite
-from calibrated_sd.records import read_json, read_jsonl
+from calibrated_sd.records import prompt_sha256, read_json, read_jsonl
 
 app = typer.Typer()
 app.command()(probe_command)
@@ -127,6 +129,20 @@ def test_levels_without_material(word_tokenizer):
     with pytest.raises(ConfigError, match="Did you mean 'hedged'"):
         parse_contexts("hedge")
     assert parse_contexts("solution") == ("none", "solution", "irrelevant", "wrong", "instruction")
+
+
+def test_samples_of_other_prompts_are_noticed(organism, planned):
+    _, tokenizer = organism
+    (problem,) = load_suite("train", n=1)
+    known = planned[0][0]
+    assert known.problem_id == problem["problem_id"]
+    same = [[Trace(0, "maybe x = 3 .", is_sample=True, prompt_sha256=prompt_sha256(known.prompt_texts["none"]))]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan_probe(tokenizer, [problem], same, ("none",), planned[1])
+    other = [[Trace(0, "maybe x = 3 .", is_sample=True, prompt_sha256="0" * 64)]]
+    with pytest.warns(UserWarning, match="1 of 1 texts were sampled after another prompt"):
+        plan_probe(tokenizer, [problem], other, ("none",), planned[1])
 
 
 def run(*arguments):

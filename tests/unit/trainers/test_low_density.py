@@ -45,3 +45,16 @@ def test_a_trained_model_is_never_judged():
     assert observe(density, (0, 1500), step=0) == []
     assert observe(density, (0, 1500), step=low_density.LAST_STEP) == []
     assert observe(density, (0, 1500), step=0) == []
+
+
+@pytest.mark.parametrize("needed", [40, 10_000])
+def test_trainers_warn_once(make_trainer, monkeypatch, needed):
+    """Four steps of 8 rollouts of at most 12 tokens by a model that hardly finds markers: judged, or too few to judge."""
+    monkeypatch.setattr(low_density, "MIN_TOKENS", needed)
+    monkeypatch.setattr(low_density, "LOW_DENSITY", 1000.0)
+    trainer = make_trainer(max_steps=4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.train()
+    said = [str(one.message) for one in caught if "nothing to preserve" in str(one.message)]
+    assert len(said) == (needed == 40)

@@ -60,8 +60,8 @@ def low_density_message(per_1k: float, markers: str = "lexical") -> str | None:
     if not per_1k < LOW_DENSITY:
         return None
     return (
-        f"Before training the model voices doubt {per_1k:.2g} times per 1000 tokens (marker set {markers!r}), and below "
-        f"about {LOW_DENSITY:g} there is nothing to preserve: a calibrator will change little, and a loss of doubt cannot be "
+        f"By itself the model voices doubt {per_1k:.2g} times per 1000 tokens (marker set {markers!r}). Below about "
+        f"{LOW_DENSITY:g} there is nothing to preserve: a calibrator will change little, and a loss of doubt cannot be "
         "told from noise. Check prompts, chat template and thinking mode, use markers that this model does write "
         "(calibration_markers), or start from a model that thinks aloud."
     )
