@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 BOXED = r"Please reason step by step, and put your final answer within \boxed{}."
 """The paper's instruction for problems with a free answer."""
@@ -30,6 +31,7 @@ _AFTER = (
 )
 
 
+@lru_cache(maxsize=1 << 16)  # files exist that hold every problem a hundred times
 def bare_question(text: str) -> str:
     """The problem without any of the known instructions, and without blanks around it."""
     while True:
@@ -42,6 +44,7 @@ def bare_question(text: str) -> str:
         text = bare
 
 
+@lru_cache(maxsize=1 << 16)
 def with_instruction(text: str, instruction: str = BOXED) -> str:
     """The problem followed by one instruction on a line of its own, whatever instructions it came with.
 

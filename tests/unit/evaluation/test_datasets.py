@@ -13,10 +13,10 @@ import pytest
 from calibrated_sd.errors import ConfigError, DataError
 from calibrated_sd.evaluation.datasets import load_problems
 
-SHARED = Path(os.environ.get("CSD_SHARED_DATA", Path(__file__).resolve().parents[3].parent / "shared" / "data"))
+SHARED = Path(os.environ.get("CSD_TEST_DATA", Path(__file__).resolve().parents[3].parent / "shared" / "data"))
 needs_shared_data = pytest.mark.skipif(
     not (SHARED / "evaluation").is_dir(),
-    reason="the small benchmark files are not part of the repository; set CSD_SHARED_DATA to their folder",
+    reason="the small benchmark files are not part of the repository; set CSD_TEST_DATA to their folder",
 )
 
 
