@@ -15,19 +15,28 @@ BOXED = r"Please reason step by step, and put your final answer within \boxed{}.
 BOXED_LETTER = r"Please reason step by step, and put the letter of the right option within \boxed{}."
 """For multiple choice: the same way to answer, so that the same graders read it."""
 
+
+def _spaced(text: str) -> str:
+    """A pattern for the text, whatever whitespace stands between its words."""
+    return r"\s+".join(map(re.escape, text.split()))
+
+
 _BEFORE = re.compile(
-    r"\A\s*Solve the following math problem step by step\.\s*The last line of your response should be of the form "
-    r"Answer: \$?Answer \(without quotes\) where \$?Answer is the answer to the problem\.\s*",
+    r"\A\s*"
+    + _spaced("Solve the following math problem step by step. The last line of your response should be of the form")
+    + r"\s+Answer:\s+\$?Answer\s+\(without\s+quotes\)\s+where\s+\$?Answer\s+"
+    + _spaced("is the answer to the problem.")
+    + r"\s*",
     re.IGNORECASE,
 )
 _AFTER = (
     re.compile(
-        r"\s*Remember to put your answer on its own line after \"Answer:\""
-        r"(?:,? and you do not need to use a \\boxed command)?\.?\s*\Z",
+        r"\s*"
+        + _spaced('Remember to put your answer on its own line after "Answer:"')
+        + rf"(?:,?\s+{_spaced('and you do not need to use a')}\s+\\boxed\s+command)?\.?\s*\Z",
         re.IGNORECASE,
     ),
-    *(re.compile(r"\s*" + re.escape(line) + r"\s*\Z") for line in (BOXED, BOXED_LETTER)),
-    re.compile(r"\n\s*Please reason step by step\.\s*\Z"),
+    *(re.compile(rf"\s*{_spaced(line)}\s*\Z") for line in (BOXED, BOXED_LETTER, "Please reason step by step.")),
 )
 
 

@@ -38,6 +38,11 @@ def test_a_ready_prompt_keeps_every_character():
     assert with_instruction(odd) == odd
 
 
+def test_whitespace_inside_an_instruction_does_not_hide_it():
+    assert bare_question("1 + 1?\n" + BOXED.replace(" ", "\n  ")) == "1 + 1?"
+    assert bare_question(DAPO.replace(" ", "  ")) == "How  many  legs  have  $x$  cats?"
+
+
 def test_only_known_instructions_are_taken_off():
     text = "Please reason step by step about this: why is 2 even?"
     assert with_instruction(text) == f"{text}\n{BOXED}"
