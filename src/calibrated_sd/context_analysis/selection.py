@@ -148,7 +148,8 @@ class Selection:
 
     def as_dict(self, selector: Selector) -> dict[str, Any]:
         """The content of ``selection.json``."""
-        rates = [choice.pass_rate for choice in self.choices if choice.pass_rate is not None]
+        rates = [c.pass_rate for c in self.choices if c.pass_rate is not None]
+        taken = [c.pass_rate for c in self.choices if c.pass_rate is not None and c.reason is None]
         left_out = Counter(choice.reason for choice in self.choices if choice.reason)
         return {
             "schema_version": 1,
@@ -162,6 +163,7 @@ class Selection:
             "selected": len(self.problems),
             "left_out": dict(sorted(left_out.items())),
             "mean_pass_rate_of_all_screened": sum(rates) / len(rates) if rates else None,
+            "mean_pass_rate_of_selected": sum(taken) / len(taken) if taken else None,
             "problems": [choice.as_dict() for choice in self.choices],
         }
 

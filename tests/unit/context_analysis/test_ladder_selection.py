@@ -33,6 +33,7 @@ def test_one_to_four_right_of_eight_are_taken_in_file_order():
     written = selection.as_dict(Selector())
     assert written["left_out"] == {"pass rate too high": 2, "pass rate too low": 1}
     assert written["mean_pass_rate_of_all_screened"] == pytest.approx((0 + 1 + 4 + 5 + 8 + 2) / 48)
+    assert written["mean_pass_rate_of_selected"] == pytest.approx((1 + 4 + 2) / 24)
     assert (written["seen"], written["selected"], written["biased"]) == (6, 3, False)
 
 
