@@ -9,6 +9,7 @@ import typer
 
 from calibrated_sd import __version__
 from calibrated_sd.cli.bench import bench_command
+from calibrated_sd.cli.compare import compare_command
 from calibrated_sd.cli.console import error_console
 from calibrated_sd.cli.data import data_app
 from calibrated_sd.cli.env import env_command
@@ -50,6 +51,7 @@ app.command("off-policy", rich_help_panel=RUN)(off_policy_command)
 app.add_typer(data_app, name="data", rich_help_panel=RUN)
 app.add_typer(organism_app, name="organism", rich_help_panel=RUN)
 app.command("convert-gguf", rich_help_panel=RUN)(convert_gguf_command)
+app.command("compare", rich_help_panel=LOOK)(compare_command)
 app.command("markers", rich_help_panel=LOOK)(markers_command)
 app.command("report", rich_help_panel=LOOK)(report_command)
 app.command("bench", rich_help_panel=LOOK)(bench_command)

@@ -42,7 +42,7 @@ def markers_command(
     Three counts stand side by side: `legacy` (the ten substrings of arXiv:2603.24472, for comparison with the paper),
     `lexical` (the same idea with word boundaries and word senses) and `held_out` (doubt in other words, which no
     calibrator is ever given). Lengths are the rows' `n_tokens`, or words if any row lacks it. Intervals resample
-    questions (`problem_id`), or rows if any row lacks it.
+    questions (`problem_id`), or rows if any row lacks it. Files of lm-eval (--log_samples) are read as they are.
 
     Examples:
 
@@ -71,6 +71,7 @@ def markers_command(
 
 def _report(path: Path, sets: dict[str, Any], text_key: str | None, prompt_key: str | None) -> dict[str, Any]:
     """Counts and figures of one file."""
+    from calibrated_sd.evaluation.lm_eval import is_lm_eval_row, read_lm_eval
     from calibrated_sd.markers import count_markers
     from calibrated_sd.records import read_jsonl
 
@@ -79,6 +80,8 @@ def _report(path: Path, sets: dict[str, Any], text_key: str | None, prompt_key: 
         raise DataError(
             f"{path} holds no rows, so there is nothing to count. Give a file with one JSON object per line."
         )
+    if text_key is None and is_lm_eval_row(rows[0]):  # one row per sample instead of one per document and filter
+        rows = [{k: row[k] for k in ("completion", "problem_id")} for row in read_lm_eval(path)]
     key = text_key or next((k for k in TEXT_KEYS if k in rows[0]), None)
     if key is None:
         raise DataError(

@@ -10,11 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from calibrated_sd.evaluation.compare import compare_runs
     from calibrated_sd.evaluation.completions import record_completions
     from calibrated_sd.evaluation.datasets import Problem, load_problems
     from calibrated_sd.evaluation.generate import Completion, generate_completions, iter_completions
     from calibrated_sd.evaluation.grading import GRADERS, extract_boxed, get_grader, grade_boxed
     from calibrated_sd.evaluation.grading_pool import GradingPool
+    from calibrated_sd.evaluation.lm_eval import read_lm_eval
     from calibrated_sd.evaluation.metrics import pass_at_k, summarise, summary_rows, tidy, values_by_question
     from calibrated_sd.evaluation.rewards import SoftOverlong, boxed_math_reward, load_reward, make_reward
     from calibrated_sd.evaluation.statistics import (
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
     )
 
 _WHERE = {
+    "compare": ("compare_runs",),
     "completions": ("record_completions",),
     "datasets": ("Problem", "load_problems"),
     "generate": ("Completion", "generate_completions", "iter_completions"),
     "grading": ("GRADERS", "extract_boxed", "get_grader", "grade_boxed"),
     "grading_pool": ("GradingPool",),
+    "lm_eval": ("read_lm_eval",),
     "metrics": ("pass_at_k", "summarise", "summary_rows", "tidy", "values_by_question"),
     "rewards": ("SoftOverlong", "boxed_math_reward", "load_reward", "make_reward"),
     "statistics": (
@@ -51,6 +55,7 @@ __all__ = [
     "Problem",
     "SoftOverlong",
     "boxed_math_reward",
+    "compare_runs",
     "extract_boxed",
     "generate_completions",
     "get_grader",
@@ -67,6 +72,7 @@ __all__ = [
     "rate_per_1k_interval",
     "ratio_interval",
     "ratio_of_sums_interval",
+    "read_lm_eval",
     "record_completions",
     "summarise",
     "summary_rows",

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from calibrated_sd.cli.main import app, main
 from calibrated_sd.errors import CalibratedSDError, unknown_name
 
-COMMANDS = ["reproduce", "train", "evaluate", "markers", "report", "sweep", "env", "ls", "cat", "cp", "validate"]
+COMMANDS = ["reproduce", "train", "evaluate", "compare", "markers", "report", "sweep", "env", "ls", "cat", "cp", "validate"]
 SUBCOMMANDS = [["organism", "pretrain"], ["organism", "ladder"]]
 runner = CliRunner()
 
