@@ -113,7 +113,7 @@ def measure(case: Case, size: Size) -> dict[str, Any]:
     case(inputs if on_gpu else inputs.first(min(8, size.positions)))[0].backward()
     inputs.head.grad = inputs.hidden.grad = None
     gc.collect()
-    with _peak(on_gpu) as peak:
+    with peak_memory(on_gpu) as peak:
         since, cpu_since = time.perf_counter(), time.process_time()
         loss = case(inputs)[0]
         loss.backward()
@@ -159,7 +159,7 @@ def compare(ours: Case, theirs: Case, size: Size) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _peak(on_gpu: bool) -> Iterator[list[int | None]]:
+def peak_memory(on_gpu: bool) -> Iterator[list[int | None]]:
     """Yields a list that holds the peak extra memory in bytes once the block is done."""
     result: list[int | None] = [None]
     if on_gpu:

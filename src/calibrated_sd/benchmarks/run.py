@@ -10,7 +10,7 @@ from typing import Any
 from calibrated_sd.benchmarks.bars import bars
 from calibrated_sd.benchmarks.losses import Say, growth_section, loss_section, peers_section
 from calibrated_sd.benchmarks.processes import Measurer
-from calibrated_sd.benchmarks.profiles import SECTIONS, Profile, check_sections
+from calibrated_sd.benchmarks.profiles import MODEL_STEP, SECTIONS, Profile, check_sections
 from calibrated_sd.experiments.provenance import provenance
 
 SCHEMA_VERSION = 1
@@ -33,16 +33,16 @@ def run_benchmarks(
     Args:
         profile: sizes and repeats.
         recipe: trainer settings for the section ``step``.
-        only: names from `SECTIONS`.
+        only: names from `SECTIONS`, and `MODEL_STEP`.
         peer_python: interpreter of an environment with `sdpo-rl`.
-        device: ``"cpu"`` or ``"cuda"``, of the losses; the trainers choose theirs themselves.
+        device: ``"cpu"`` or ``"cuda"``, of the losses and of whole models; the organism's trainers choose theirs themselves.
         command: for the provenance; the present command line if None.
         why_no_peer: what is recorded if there is no `peer_python`.
         say: told of every measurement.
 
     Returns:
-        ``{schema_version, kind, profile, device, threads, loss, step, growth, peers, bars, provenance}``; sections that
-        were not asked for are missing.
+        ``{schema_version, kind, profile, device, threads, loss, step, growth, peers, model_step, bars, provenance}``;
+        sections that were not asked for are missing.
 
     Raises:
         ConfigError: an unknown section.
@@ -68,6 +68,10 @@ def run_benchmarks(
         from calibrated_sd.benchmarks.steps import step_section
 
         document["step"] = step_section(profile, recipe, say)
+    if MODEL_STEP in only and profile.model_steps is not None:
+        from calibrated_sd.benchmarks.model_steps import model_step_section
+
+        document[MODEL_STEP] = model_step_section(profile.model_steps, device, say, profile.seed)
     document["bars"] = bars(document)
     document["provenance"] = provenance(
         command=command, seed=profile.seed, wall_time_s=time.monotonic() - since, marker_sets=("lexical",)

@@ -22,9 +22,14 @@ def bench_command(
         Path | None, typer.Option("--output", metavar="DIR", help=f"Write DIR/{DOCUMENT} and DIR/{FIGURE}.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="Sections to run, with commas: loss, step, growth, peers. Default: all.")
+        str | None,
+        typer.Option(help="Sections to run, with commas: loss, step, growth, peers (the default), model_step."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: shows that it works, judges nothing.")] = False,
+    gpu: Annotated[
+        bool,
+        typer.Option("--gpu", help="For a GPU: losses at V = 151,936 and steps of a 0.6B model; up to 40 minutes."),
+    ] = False,
     device: Annotated[str, typer.Option(help="Where the losses run: cpu or cuda.")] = "cpu",
     peers: Annotated[
         Path | None,
@@ -49,20 +54,26 @@ def bench_command(
       csd bench --output bench-out --peers bench-peers
 
       csd bench --only loss,step --json bench.json
+
+      csd bench --gpu --json bench-gpu.json
     """
     if draw is not None:
         _draw(draw, draw.parent / FIGURE)
         return
+    if gpu and quick:
+        raise ConfigError("--gpu and --quick exclude each other: one is the largest run, the other the smallest.")
+    device = "cuda" if gpu else device
     _check(json_file, output, peers, peer_python, device)
     quiet_libraries()
     from calibrated_sd.benchmarks.peers import PeerSetupError, set_up_peers
-    from calibrated_sd.benchmarks.profiles import SECTIONS, check_sections, load_profile
+    from calibrated_sd.benchmarks.profiles import GPU_SECTIONS, SECTIONS, check_sections, load_profile
     from calibrated_sd.benchmarks.run import NO_PEER, run_benchmarks
     from calibrated_sd.cli.recipes import find_recipe
     from calibrated_sd.experiments.recipe import load_plan
     from calibrated_sd.records import write_json
 
-    sections = SECTIONS if only is None else tuple(name.strip() for name in only.split(","))
+    usual = GPU_SECTIONS if gpu else SECTIONS
+    sections = usual if only is None else tuple(name.strip() for name in only.split(","))
     check_sections(sections)
     why_no_peer = NO_PEER
     if peers is not None and "peers" in sections:
@@ -72,7 +83,7 @@ def bench_command(
             why_no_peer = str(error)
             _say(why_no_peer)
     document = run_benchmarks(
-        load_profile("quick" if quick else "default"),
+        load_profile("gpu" if gpu else "quick" if quick else "default"),
         dict(load_plan(find_recipe("organism/reproduce.yaml")).trainer),
         only=sections,
         peer_python=peer_python,
@@ -143,6 +154,30 @@ def _show(document: dict[str, Any]) -> None:
         bars.add_row(bar["what"], f"{bar['bar']:.3g}", found, {True: "yes", False: "NO", None: "–"}[bar["met"]])
     if bars.row_count:
         console.print(bars)
+    _show_model_steps(document.get("model_step"))
     for name, peer in document.get("peers", {}).items():
         if "not_measured" in peer:
             console.print(f"{name} was not measured: {peer['not_measured']}", highlight=False, markup=False)
+
+
+def _show_model_steps(section: dict[str, Any] | None) -> None:
+    if section is None:
+        return
+    from rich.table import Table
+
+    where = section["device_name"] or section["device"]
+    title = f"One step of {section['n_parameters']:,} parameters, {section['dtype']}, {where}"
+    table = Table("variant", "completion", "seconds", "peak memory", title=title, title_justify="left")
+    for variant in section["variants"]:
+        for row in variant["lengths"]:
+            peak = row.get("peak_bytes")
+            table.add_row(
+                variant["label"],
+                f"{row['completion_tokens']} tokens",
+                row["not_measured"] if "not_measured" in row else f"{row['seconds']['value']:.3g}",
+                "–" if peak is None else f"{peak['value'] / 2**30:.2f} GiB",
+            )
+        longest = variant["longest"].get("completion_tokens")
+        if longest is not None:
+            table.add_row(variant["label"], f"longest: {longest} tokens", "", "")
+    console.print(table)
