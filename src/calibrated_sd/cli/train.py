@@ -94,7 +94,8 @@ def train_command(
     trainer.card_provenance = made_by
     from transformers.trainer_utils import get_last_checkpoint
 
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if if_exists == "resume" else None)
+    resumes = if_exists == "resume" and folder.is_dir()
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if resumes else None)
     trainer.save_model(str(folder / "model"))
     if is_main_process():
         trainer.processing_class.save_pretrained(str(folder / "model"))
@@ -105,7 +106,7 @@ def check_processes(run: RunArguments, settings: Any) -> None:
     """Refuse a number of processes that the recipe was not written for, because the batch would be another one.
 
     Raises:
-        ConfigError: the launcher started more or fewer processes than `gpus`.
+        ConfigError: the launcher started more or fewer processes than `gpus`, or one process sees several GPUs.
     """
     if settings.world_size != run.gpus:
         raise ConfigError(
@@ -113,6 +114,11 @@ def check_processes(run: RunArguments, settings: Any) -> None:
             f"{settings.world_size} {'were' if settings.world_size > 1 else 'was'} started. Start it with accelerate "
             f"launch --num_processes {run.gpus} (see `csd cat` of the recipe), or say --gpus {settings.world_size} and "
             "change gradient_accumulation_steps (and steps_per_generation) so that their product stays the same."
+        )
+    if settings.n_gpu > 1:
+        raise ConfigError(
+            f"One process sees {settings.n_gpu} GPUs and would split each batch among them, which TRL's trainers do not "
+            "support. Set CUDA_VISIBLE_DEVICES=0, or start one process for each GPU with accelerate launch."
         )
 
 

@@ -124,6 +124,9 @@ def test_another_number_of_processes_would_be_another_batch(recipe):
         check_processes(run, settings)
     run.gpus = 1
     check_processes(run, settings)
+    settings._n_gpu = 2  # what transformers counts when one process sees two
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=0"):
+        check_processes(run, settings)
 
 
 @pytest.mark.parametrize(("n", "repeat", "rows"), [(3, False, 3), (3, True, 12), (1, True, 4), (8, True, 8)])
