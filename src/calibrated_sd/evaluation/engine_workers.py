@@ -174,9 +174,9 @@ class Workers:
                     return self._checked(k, None)
 
     def _checked(self, k: int, message: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        log = self.logs / f"worker_{k}.log"
         if message is None:
             code = self.processes[k].poll()
-            log = self.logs / f"worker_{k}.log"
             lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
             said = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "nothing")
             raise ConfigError(
@@ -186,7 +186,7 @@ class Workers:
             )
         if "error" in message:
             kind = getattr(errors, message["error"], ConfigError)
-            raise kind(message["message"])
+            raise kind(f"{message['message']} The worker's log is {log}.")
         return k, message
 
 

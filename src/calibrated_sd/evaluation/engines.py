@@ -196,7 +196,9 @@ def _load(what: str, name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        hint = "Is the folder complete?" if Path(name).is_dir() else "No such folder exists here; is the Hub id right?"
+        if isinstance(error, RuntimeError):  # memory, shapes, an engine that did not start: the folder is not to blame
+            hint = "If memory ran out, take --dtype bfloat16 or, with vLLM, more GPUs (--tensor-parallel)."
         raise ConfigError(
-            f"The {what} of {name} cannot be loaded ({' '.join(str(error).split())[:300]}). "
-            + ("Is the folder complete?" if Path(name).is_dir() else "No such folder exists here; is the Hub id right?")
+            f"The {what} of {name} cannot be loaded ({' '.join(str(error).split())[:300]}). {hint}"
         ) from error

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -119,6 +120,27 @@ def test_messages_for_a_model_without_a_chat_template(data, model_path, tmp_path
     _, error = run("--model", folder, "--suite", "sums", "--data-dir", data, "--output", tmp_path / "out")
     assert "no chat template" in str(error)
     assert not (tmp_path / "out").exists()
+
+
+def test_cache_and_budget_reach_the_loop(data, model_path, tmp_path, monkeypatch):
+    from calibrated_sd.evaluation import decoding
+
+    lengths, dtypes = [], set()
+    make, choose = decoding._static_cache, decoding.choose_tokens
+    monkeypatch.setattr(decoding, "_static_cache", lambda model, n: (lengths.append(n), make(model, n))[1])
+    monkeypatch.setattr(decoding, "choose_tokens", lambda logits, *a: (dtypes.add(logits.dtype), choose(logits, *a))[1])
+    suite = ("--model", model_path, "--suite", data / "sums", "--n", 4, "--max-new-tokens", 16)
+    assert run(*suite, "--output", tmp_path / "plain")[1] is None
+    assert (lengths, dtypes) == ([], {torch.float32})
+    assert run(*suite, "--output", tmp_path / "static", "--cache", "static", "--batch-tokens", 90)[1] is None
+    # each prompt has 6 words and may grow to 22; 4 rows of 22 are 88 <= 90, so 12 rows make 3 batches
+    assert lengths == [22, 22, 22]
+    files = [(tmp_path / name / "completions.jsonl").read_bytes() for name in ("plain", "static")]
+    assert files[0] == files[1]
+    dtypes.clear()
+    assert run(*suite, "--output", tmp_path / "half", "--dtype", "bfloat16")[1] is None
+    assert dtypes == {torch.bfloat16}
+    assert settings_of(tmp_path / "half")[-1] == "bfloat16"
 
 
 class TestAdapters:
