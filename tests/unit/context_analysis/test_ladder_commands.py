@@ -231,3 +231,21 @@ def test_columns_of_a_file(tmp_path):
     assert not (tmp_path / "out" / "screen").exists()
     assert len({r["prompt_sha256"] for r in read_completions(tmp_path / "out" / "none" / "completions.jsonl")}) == 2
     assert prompt_sha256(found[0]["prompt"]) != prompt_sha256(found[1]["prompt"])
+
+
+def test_a_template_that_drops_the_thinking_is_noticed(byte_model_path):
+    from calibrated_sd.cli.off_policy import _lost_by_template
+
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": "2 + 2?"}],
+            "completion": [{"role": "assistant", "content": text}],
+        }
+        for text in ("maybe 4</think>4", "4")
+    ]
+    lost = {
+        name: _lost_by_template({"settings": {"model": byte_model_path(name)}}, rows)
+        for name in ("deepseek_r1_distill", "deepseek_r1_distill_training")
+    }
+    assert lost == {"deepseek_r1_distill": 1, "deepseek_r1_distill_training": 0}
+    assert _lost_by_template({"settings": {"model": "nobody/nothing"}}, rows) is None
