@@ -21,8 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from calibrated_sd.errors import CalibratedSDError, ConfigError
-from calibrated_sd.evaluation.grading import get_grader
-from calibrated_sd.evaluation.grading_worker import verdict_of
+from calibrated_sd.evaluation.grading_worker import grader_of, verdict_of
 
 START_LIMIT_S = 120.0
 """How long a worker may take to import its libraries before the pool gives up."""
@@ -39,7 +38,7 @@ class GradingPool:
         timeout_s: seconds of wall-clock time for one pair.
 
     Raises:
-        ConfigError: no such grader, its library is not installed, or a number that is not positive.
+        ConfigError: no such grader or function, its library is not installed, or a number that is not positive.
 
     >>> with GradingPool("boxed") as pool:
     ...     pool.grade([(r"so \\boxed{4}", "4"), (r"so \\boxed{5}", "4"), ("so 4", None)])
@@ -52,7 +51,7 @@ class GradingPool:
                 f"Grading needs at least one worker and a positive time limit, got {workers} workers and {timeout_s} s."
             )
         self.grader, self.n_workers, self.timeout_s = grader, workers, timeout_s
-        self._function = None if ":" in grader else get_grader(grader)
+        self._function = grader_of(grader)  # found out now, and not after an hour of sampling
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -63,10 +62,10 @@ class GradingPool:
         A verdict depends on its pair alone, save that a pair near the time limit may be late on a busy machine.
 
         Raises:
-            ConfigError: a ``module:function`` that cannot be loaded.
+            ConfigError: the grader cannot be loaded in a process of its own.
         """
         pairs = list(pairs)
-        if self.grader in IN_PROCESS and self._function is not None:
+        if self.grader in IN_PROCESS:
             return [verdict_of(self._function, *pair) for pair in pairs]
         with self._lock:
             if self._pid != os.getpid():  # after a fork the workers are the parent's

@@ -173,5 +173,13 @@ def test_settings_are_checked_before_anything_starts(arguments, words):
 
 
 def test_a_grader_that_cannot_be_loaded_is_named():
-    with GradingPool("no_such_module:grade") as pool, pytest.raises(ConfigError, match="no_such_module"):
+    with pytest.raises(ConfigError, match="no_such_module"):
+        GradingPool("no_such_module:grade")
+
+
+def test_a_grader_that_a_process_cannot_load_is_an_error_and_no_ungraded_pair(moody, tmp_path):
+    pool = GradingPool(moody, workers=1)
+    (tmp_path / "graders_of_test.py").write_text("raise ImportError('only in the main process')")
+    with pytest.raises(ConfigError, match="only in the main process"):
         pool.grade([("1", "1")])
+    assert not pool._workers
