@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calibrated_sd.cli.console import IfExists, console, quiet_libraries
-from calibrated_sd.errors import ConfigError, OutputError
+from calibrated_sd.errors import ConfigError, DataError, OutputError
 
 if TYPE_CHECKING:
     from calibrated_sd.data.report import Report
@@ -78,7 +78,10 @@ def prepare_command(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit on the hub, instead of the known one.")] = None,
     size: Annotated[int | None, typer.Option(help="How many problems a generated source makes (1000).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of a generated source.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of a generated source, and of what is held out.")] = 0,
+    hold_out: Annotated[
+        float | None, typer.Option(help="Also write train.jsonl and held_out.jsonl, with this share held out.")
+    ] = None,
     keep_prompts: KeepPrompts = False,
     if_exists: IfExists = "raise",
 ) -> None:
@@ -91,6 +94,8 @@ def prepare_command(
       csd data prepare dapo-math-17k --max-prompt-tokens 2048 --tokenizer Qwen/Qwen3-8B --output data
 
       csd data prepare aime24 --source-file aime24.parquet --output data
+
+      csd data prepare sciknoweval-chemistry --hold-out 0.1 --output data
     """
     quiet_libraries()
     from calibrated_sd.data.folder import check_not_in_place, recorded_suite, write_suite
@@ -108,18 +113,21 @@ def prepare_command(
     size = DEFAULT_SIZE if generated and size is None else size
     if tokenizer is not None and max_prompt_tokens is None:
         raise ConfigError("--tokenizer is there to measure prompts. Say how long they may be with --max-prompt-tokens.")
+    if hold_out is not None and not 0 < hold_out < 1:
+        raise ConfigError(f"--hold-out is a share between 0 and 1, e.g. 0.1, got {hold_out}.")
     folder = output / chosen.name
     check_not_in_place(chosen.files, folder)
     check_output(folder, if_exists)
     recorded = recorded_suite(folder)
     columns = {key: value for key, value in (("prompt", prompt_column), ("answer", answer_column)) if value}
-    settings = {
+    settings: dict[str, Any] = {
         "columns": columns,
         "boxed": not keep_prompts,
         "max_prompt_tokens": max_prompt_tokens,
         "tokenizer": tokenizer,
         "size": size,
-        "seed": seed if size is not None else None,
+        "hold_out": hold_out,
+        "seed": None if size is None and hold_out is None else seed,
     }
     source = open_input(chosen, revision=revision, recorded=recorded, size=size, seed=seed)
     if if_exists == "resume" and recorded is not None and (folder / "problems.jsonl").is_file():
@@ -144,8 +152,10 @@ def prepare_command(
         source=source.described,
         settings=settings,
         definition=known,
-        provenance=provenance(seed=seed),
+        provenance=provenance(seed=settings["seed"]),
         if_exists=if_exists,
+        hold_out=hold_out,
+        seed=seed,
     )
     _show_report(prepared.report)
     console.print(f"{len(prepared.problems)} problems in {file}", highlight=False, markup=False)
@@ -179,6 +189,10 @@ def coverage_command(
     from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, check_output, prepare_output, write_json, write_jsonl
 
     wanted = parse_sizes(sizes)
+    if not file.is_file():
+        raise DataError(
+            f"There is no problem file {file}. Prepare one with csd data prepare, and give its problems.jsonl."
+        )
     chosen = choose(str(file), name="coverage")
     check_not_in_place([file], output)
     check_output(output, if_exists)

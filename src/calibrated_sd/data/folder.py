@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from calibrated_sd.data.preparing import Prepared
 from calibrated_sd.data.suites import PROBLEMS, SUITE, SuiteDefinition
-from calibrated_sd.errors import OutputError
+from calibrated_sd.errors import ConfigError, OutputError
 from calibrated_sd.evaluation.problem_files import file_sha256
 from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, prepare_output, read_json, write_json, write_jsonl
 
@@ -51,15 +52,27 @@ def write_suite(
     definition: SuiteDefinition | None,
     provenance: Mapping[str, Any],
     if_exists: str,
+    hold_out: float | None = None,
+    seed: int = 0,
 ) -> Path:
     """Write a prepared suite; the problem file comes last, so that a folder that has it is complete.
+
+    Args:
+        folder: where; its name is the suite's.
+        prepared: the problems and their report.
+        source, settings, definition, provenance: blocks of ``suite.json``.
+        if_exists: ``raise``, ``resume`` or ``overwrite``.
+        hold_out: also write ``train.jsonl`` and ``held_out.jsonl``, with this share of the problems in the latter.
+        seed: of the draw of held-out problems.
 
     Returns:
         The problem file.
 
     Raises:
+        ConfigError: a share that holds out no problem, or all.
         OutputError: as :func:`calibrated_sd.records.prepare_output`.
     """
+    parts = {} if hold_out is None else split(prepared.problems, hold_out, seed)
     prepare_output(folder, if_exists)
     described = {
         "schema_version": SCHEMA_VERSION,
@@ -73,5 +86,31 @@ def write_suite(
     }
     write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, "kind": "suite", "provenance": dict(provenance)})
     write_json(folder / SUITE, described)
+    for name, problems in parts.items():
+        write_jsonl(folder / f"{name}.jsonl", problems)
     write_jsonl(folder / PROBLEMS, prepared.problems)
     return folder / PROBLEMS
+
+
+def split(problems: Sequence[dict[str, Any]], share: float, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Two sets without a common problem, ``train`` and ``held_out``, each in the given order.
+
+    Args:
+        problems: different problems.
+        share: of them in ``held_out``, rounded to whole problems.
+        seed: of the draw.
+
+    Raises:
+        ConfigError: one of the two would be empty.
+    """
+    n = round(share * len(problems))
+    if not 0 < n < len(problems):
+        raise ConfigError(
+            f"A share of {share} of {len(problems)} problems would hold out {n} of them, and both sets need at least one. "
+            "Give another --hold-out."
+        )
+    chosen = set(random.Random(f"hold-out-{seed}").sample(range(len(problems)), n))
+    return {
+        "train": [problem for i, problem in enumerate(problems) if i not in chosen],
+        "held_out": [problem for i, problem in enumerate(problems) if i in chosen],
+    }

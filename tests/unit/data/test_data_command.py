@@ -104,6 +104,22 @@ def test_the_tokenizer_decides_what_is_long(csd, tmp_path, word_tokenizer):
     assert "cannot be loaded" in shown
 
 
+def test_held_out_problems(csd, file, tmp_path):
+    code, _ = csd("data", "prepare", file, "--hold-out", "0.33", "--output", tmp_path / "data")
+    assert code == 0
+    parts = {
+        name: [row["problem_id"] for row in read_jsonl(tmp_path / "data" / "sums" / name, check_version=False)]
+        for name in ("problems.jsonl", "train.jsonl", "held_out.jsonl")
+    }
+    assert [len(part) for part in parts.values()] == [9, 6, 3]  # 0.33 · 9 = 2.97
+    assert sorted(parts["train.jsonl"] + parts["held_out.jsonl"]) == parts["problems.jsonl"]
+    for share, words in [("0.01", "would hold out 0 of them"), ("1.5", "a share between 0 and 1")]:
+        code, shown = csd("data", "prepare", file, "--hold-out", share, "--output", tmp_path / "more")
+        assert code == 2
+        assert words in shown
+    assert not (tmp_path / "more").exists()
+
+
 def test_coverage(csd, file, tmp_path):
     output = tmp_path / "coverage"
     words = ("data", "coverage", file, "--sizes", "1,4,full", "--rows", "8", "--output", output)
@@ -120,6 +136,9 @@ def test_coverage(csd, file, tmp_path):
         assert len(load_problems(output / "4x2.jsonl")) == 4
     assert csd(*words)[0] == 2
     assert csd(*words, "--if-exists", "overwrite")[0] == 0
+    code, shown = csd("data", "coverage", "dapo-math-17k", "--output", tmp_path / "more")
+    assert code == 2
+    assert "no problem file dapo-math-17k. Prepare one with csd data prepare" in shown
 
 
 def test_a_failed_preparation_leaves_the_old_one(csd, file, tmp_path):
