@@ -8,7 +8,7 @@ with ``m`` markers, the density is d_i = 1000 m / n_tokens. For each marker set:
 ``<set>_auroc_within``         chance that a wrong answer is denser than a right one *of the same question*, ties half
 ``<set>_auroc``                the same over all pairs of a wrong and a right answer: how well density predicts wrongness
                                across the suite. Hard questions draw doubt and errors alike, which this counts as skill.
-``<set>_wrong_minus_right_matched_length``  difference of densities among answers of about the same length, see
+``<set>_wrong_minus_right_matched``  difference of densities among answers of about the same length, see
                                :mod:`calibrated_sd.evaluation.matched_length`
 
 0 (differences) or 1/2 (AUROC) is doubt without information. Intervals resample questions, and seeds where there are
@@ -55,7 +55,7 @@ def hedging_figures(records: Iterable[Record] | pd.DataFrame, *, rng: int = 0, *
         figures[f"{name}_auroc_within"] = _auroc_within(dense, **options)
         figures[f"{name}_auroc"] = _auroc_pooled(dense, **options)
         matched = wrong_minus_right_at_equal_length(frame, name, **options)
-        figures[f"{name}_wrong_minus_right_matched_length"] = matched
+        figures[f"{name}_wrong_minus_right_matched"] = matched
     return figures
 
 
