@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,7 +87,15 @@ def off_policy_command(
             f"limit: {built.n_cut}). Measure more problems or samples, or raise --max-new-tokens of the ladder."
         )
     by_key = {problem_key(p): p for p in problems}
-    rows = {name: as_rows(answers, by_key, add_instruction) for name, answers in built.sets.items()}
+    sampled = read_json(ladder / MANIFEST)["settings"]
+    tokenizer = _tokenizer(sampled["model"])
+    thinking = sampled.get("thinking")
+    template_kwargs = {} if thinking is None else {"enable_thinking": thinking}
+    opening = _opening(tokenizer, problems[0]["prompt"], template_kwargs)
+    rows = {
+        name: as_rows(answers, by_key, add_instruction, opening=opening, template_kwargs=template_kwargs)
+        for name, answers in built.sets.items()
+    }
     settings = {"ladder": str(ladder), "n": n, "guided": guided, "length_tolerance": length_tolerance}
     settings |= {"add_instruction": add_instruction, "seed": seed}
 
@@ -95,7 +104,7 @@ def off_policy_command(
     for name, lines in rows.items():
         write_jsonl(output / f"{name}.jsonl", lines)
     found = off_policy_figures(built)
-    found["lost_by_chat_template"] = lost = _lost_by_template(read_json(ladder / MANIFEST), rows["D_ug"])
+    found["lost_by_chat_template"] = lost = _lost_by_template(tokenizer, rows["D_ug"], template_kwargs)
     head = {"schema_version": SCHEMA_VERSION, "kind": "off-policy", "settings": settings}
     write_json(output / "report.json", {**head, **found, "provenance": provenance(seed=seed)})
     _show(found, output)
@@ -109,21 +118,36 @@ def off_policy_command(
         )
 
 
-def _lost_by_template(manifest: dict[str, Any], rows: list[dict[str, Any]]) -> int | None:
-    """How many chats lose part of their answer when the model's template renders them; None if it cannot be loaded."""
-    if not rows or isinstance(rows[0]["prompt"], str):
-        return 0
+def _tokenizer(model: str) -> Any:
+    """The tokenizer of the ladder's model, or None if it is not on this machine."""
     from transformers import AutoTokenizer
 
-    from calibrated_sd.cli.evaluate_setup import model_folder
+    from calibrated_sd.cli.models import model_folder
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_folder(manifest["settings"]["model"]), local_files_only=True)
-        texts = [tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False) for row in rows]
+        return AutoTokenizer.from_pretrained(model_folder(model), local_files_only=True)
     except (OSError, ValueError, KeyError):
         return None
-    shown = [row["completion"][0]["content"].strip() for row in rows]
-    return sum(answer not in text for answer, text in zip(shown, texts, strict=True))
+
+
+def _opening(tokenizer: Any, prompt: Any, template_kwargs: dict[str, Any]) -> str:
+    """The ``<think>`` (and blanks) with which the template ends a prompt; empty where it does not."""
+    if tokenizer is None or isinstance(prompt, str):
+        return ""
+    text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, **template_kwargs)
+    found = re.search(r"<think>\s*\Z", text)
+    return found.group() if found else ""
+
+
+def _lost_by_template(tokenizer: Any, rows: list[dict[str, Any]], template_kwargs: dict[str, Any]) -> int | None:
+    """How many chats lose part of their answer when the model's template renders them; None without a tokenizer."""
+    if isinstance(rows[0]["prompt"], str):
+        return 0
+    if tokenizer is None:
+        return None
+    chats = [[*row["prompt"], *row["completion"]] for row in rows]
+    texts = [tokenizer.apply_chat_template(chat, tokenize=False, **template_kwargs) for chat in chats]
+    return sum(chat[-1]["content"].strip() not in text for chat, text in zip(chats, texts, strict=True))
 
 
 def _show(found: dict[str, Any], output: Path) -> None:

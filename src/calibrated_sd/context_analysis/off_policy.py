@@ -142,26 +142,40 @@ def once(prompt: Any, add: bool = False) -> Any:
     return messages[0]["content"] if isinstance(prompt, str) else messages
 
 
-def as_rows(answers: Sequence[Answer], problems: Mapping[Key, Mapping[str, Any]], add: bool = False) -> list[dict]:
+def as_rows(
+    answers: Sequence[Answer],
+    problems: Mapping[Key, Mapping[str, Any]],
+    add: bool = False,
+    *,
+    opening: str = "",
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
     """Lines of a data file: ``prompt`` and ``completion`` as TRL reads them, chats where the problem is one.
 
     ``problem_id, answer, context, n_tokens`` stand beside them, for people; trainers leave them out.
+
+    Args:
+        answers, problems: what is written, and what it answers.
+        add: see :func:`once`.
+        opening: put before answers that do not begin with it: the ``<think>`` that a chat template wrote for the model
+            at the end of the prompt, and that is part of the assistant's turn.
+        template_kwargs: of the chat template when the answers were sampled; TRL reads them from each row.
     """
     lines = []
     for a in answers:
         problem = problems[a.key]
         prompt = once(problem["prompt"], add)
-        text = a.completion
-        lines.append(
-            {
-                "prompt": prompt,
-                "completion": text if isinstance(prompt, str) else [{"role": "assistant", "content": text}],
-                "problem_id": problem["problem_id"],
-                "answer": problem["answer"],
-                "context": a.context,
-                "n_tokens": a.n_tokens,
-            }
-        )
+        chat = not isinstance(prompt, str)
+        text = opening + a.completion if chat and not a.completion.startswith(opening.strip()) else a.completion
+        line = {
+            "prompt": prompt,
+            "completion": [{"role": "assistant", "content": text}] if chat else text,
+            "problem_id": problem["problem_id"],
+            "answer": problem["answer"],
+            "context": a.context,
+            "n_tokens": a.n_tokens,
+        }
+        lines.append({**line, "chat_template_kwargs": dict(template_kwargs)} if chat and template_kwargs else line)
     return lines
 
 

@@ -97,7 +97,7 @@ def test_screening_samples_are_not_the_samples_of_the_ladder(straight):
     assert all(r["prompt_sha256"] == rewrites[r["problem_id"]]["prompt_sha256"] for r in given_s)
 
 
-@pytest.mark.parametrize("finished", [2, 7])
+@pytest.mark.parametrize("finished", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_killed_ladder_resumes_to_the_same_files(straight, tmp_path, monkeypatch, finished):
     # Screening takes 4 batches, the rewrites one, every level one: killed while screening, and in a level.
     append, calls = completions.append_jsonl, []
@@ -234,18 +234,21 @@ def test_columns_of_a_file(tmp_path):
 
 
 def test_a_template_that_drops_the_thinking_is_noticed(byte_model_path):
-    from calibrated_sd.cli.off_policy import _lost_by_template
+    from calibrated_sd.cli.off_policy import _lost_by_template, _opening, _tokenizer
 
+    prompt = [{"role": "user", "content": "2 + 2?"}]
     rows = [
-        {
-            "prompt": [{"role": "user", "content": "2 + 2?"}],
-            "completion": [{"role": "assistant", "content": text}],
-        }
-        for text in ("maybe 4</think>4", "4")
+        {"prompt": prompt, "completion": [{"role": "assistant", "content": text}]}
+        for text in ("<think>\nmaybe 4</think>4", "4")
     ]
-    lost = {
-        name: _lost_by_template({"settings": {"model": byte_model_path(name)}}, rows)
-        for name in ("deepseek_r1_distill", "deepseek_r1_distill_training")
-    }
-    assert lost == {"deepseek_r1_distill": 1, "deepseek_r1_distill_training": 0}
-    assert _lost_by_template({"settings": {"model": "nobody/nothing"}}, rows) is None
+    names = ("deepseek_r1_distill", "deepseek_r1_distill_training", "qwen3")
+    tokenizers = {name: _tokenizer(byte_model_path(name)) for name in names}
+    assert [_lost_by_template(tokenizers[name], rows, {}) for name in names[:2]] == [1, 0]
+    assert [_opening(tokenizers[name], prompt, {}) for name in names] == ["<think>\n", "<think>\n", ""]
+    assert _tokenizer("nobody/nothing") is None
+    assert _lost_by_template(None, rows, {}) is None
+    assert _opening(None, prompt, {}) == ""
+    # What TRL asks of a row: the chat begins with the prompt as the model saw it.
+    keeps = tokenizers["deepseek_r1_distill_training"]
+    seen = keeps.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    assert keeps.apply_chat_template([*prompt, *rows[0]["completion"]], tokenize=False).startswith(seen)

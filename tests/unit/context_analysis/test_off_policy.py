@@ -134,6 +134,15 @@ def test_rows_are_chats_where_the_problem_is_one():
     assert as_rows(found.sets["D_sg"], as_text)[0]["completion"] == "guided a0"
 
 
+def test_the_opening_of_the_thinking_is_part_of_the_answer():
+    by_key = {problem_key(p): p for p in PROBLEMS}
+    answers, _ = right_answers([record("a", 0, text="maybe</think>4"), record("a", 1, text="<think> 4</think>4")])
+    rows = as_rows(answers["s", "a"], by_key, opening="<think>\n", template_kwargs={"enable_thinking": True})
+    shown = [row["completion"][0]["content"] for row in rows]
+    assert shown == ["<think>\nmaybe</think>4", "<think> 4</think>4"]
+    assert rows[0]["chat_template_kwargs"] == {"enable_thinking": True}  # TRL hands them to the template
+
+
 def test_nothing_in_common_gives_empty_sets_and_figures():
     found = build_off_policy(PROBLEMS, [SCREEN], [[]])
     assert found.sets == {"D_ug": [], "D_sg": []}
