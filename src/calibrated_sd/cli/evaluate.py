@@ -10,6 +10,7 @@ import typer
 
 from calibrated_sd.cli import evaluate_setup as setup
 from calibrated_sd.cli.console import IfExists, console, quiet_libraries
+from calibrated_sd.cli.progress import Progress
 
 
 def evaluate_command(
@@ -123,7 +124,7 @@ def evaluate_command(
         from calibrated_sd.evaluation.completions import record_completions
 
         since, counted = time.monotonic(), _Counted(engine.iterate)
-        with _Progress(settings["n"] * len(problems)) as progress:
+        with Progress("completions", settings["n"] * len(problems)) as progress:
             records = record_completions(
                 engine.model,
                 engine.tokenizer,
@@ -167,31 +168,6 @@ class _Counted:
         for batch in self.iterate(*arguments, **options):
             self.tokens += sum(len(c.token_ids) for c in batch)
             yield batch
-
-
-class _Progress:
-    """A progress bar on a terminal; elsewhere one plain line per tenth of the work."""
-
-    def __init__(self, total: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("completions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self.task = self.bar.add_task("completions", total=total)
-        self.shown = -1
-
-    def __enter__(self) -> _Progress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def update(self, done: int, total: int) -> None:
-        self.bar.update(self.task, completed=done)
-        if not console.is_terminal and (tenth := 10 * done // max(total, 1)) > self.shown:
-            self.shown = tenth
-            console.print(f"completions {done}/{total}", highlight=False)
 
 
 def _show(figures: dict[str, dict[str, Any]], n_records: int, output: Path) -> None:

@@ -1,8 +1,9 @@
-"""A worker process: reads settings and a job, loads an engine, writes completions. Started by ``engine_workers``.
+"""A worker process: reads settings, loads an engine, and serves one job after another. Started by ``engine_workers``.
 
-One JSON object per line. Read: the fields of ``EngineSettings``, then the arguments of ``iter_completions``. Written:
-``{"ready": true}``, ``{"completions": [[problem_id, sample, token_ids, text, finish_reason], ...]}``,
-``{"finished": true}``; or ``{"error": CLASS, "message": TEXT}`` for what a user can correct. When its input closes, the
+One JSON object per line. Read: the fields of ``EngineSettings``, then for each job the arguments of
+``iter_completions`` and the job's number. Written: ``{"ready": true}``, then with the number of the job
+``{"completions": [[problem_id, sample, token_ids, text, finish_reason], ...]}`` and ``{"finished": true}``; or
+``{"error": CLASS, "message": TEXT}`` for what a user can correct, which ends the work. When its input closes, the
 process that started it is gone, and the worker ends its whole process group.
 """
 
@@ -20,7 +21,7 @@ from calibrated_sd.errors import CalibratedSDError
 
 
 def main() -> None:
-    """Serve one job."""
+    """Serve until the input closes."""
     lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
     out = os.fdopen(os.dup(1), "wb")  # libraries print to descriptor 1, which becomes the log
@@ -42,11 +43,13 @@ def _serve(lines: queue.Queue[bytes], say: Any) -> None:
 
     engine = load_here(EngineSettings(**json.loads(lines.get())))
     say(ready=True)
-    job = json.loads(lines.get())
-    job["already_done"] = {(pid, sample) for pid, sample in job["already_done"]}
-    for batch in engine.iterate(engine.model, engine.tokenizer, job.pop("prompts"), **job):
-        say(completions=[[c.problem_id, c.sample, c.token_ids, c.text, c.finish_reason] for c in batch])
-    say(finished=True)
+    while True:
+        job = json.loads(lines.get())
+        number, job["already_done"] = job.pop("job"), {(pid, sample) for pid, sample in job["already_done"]}
+        for batch in engine.iterate(engine.model, engine.tokenizer, job.pop("prompts"), **job):
+            made = [[c.problem_id, c.sample, c.token_ids, c.text, c.finish_reason] for c in batch]
+            say(job=number, completions=made)
+        say(job=number, finished=True)
 
 
 def _read(lines: queue.Queue[bytes]) -> None:

@@ -52,6 +52,7 @@ class Workers:
         self.logs = Path(tempfile.mkdtemp(prefix="csd-engines-"))
         self.messages: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.jobs = 0
         try:
             for k, environment in enumerate(worker_environments(settings)):
                 self._start(k, environment)
@@ -78,17 +79,20 @@ class Workers:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         **sampling: Any,
     ) -> Iterator[list[Completion]]:
-        """As :func:`~calibrated_sd.evaluation.generate.iter_completions`; ``model`` is not used. Runs once."""
+        """As :func:`~calibrated_sd.evaluation.generate.iter_completions`; ``model`` is not used."""
         ids, finished = list(problem_ids), set(already_done)
         texts, token_ids = render_prompts(tokenizer, prompts, ids, chat_template_kwargs)
         done, total = len(finished & {(pid, s) for pid in ids for s in range(n)}), n * len(ids)
         report = on_progress or (lambda done, total: None)
         report(done, total)
+        self.jobs += 1  # what a job that was given up still sends is known by its number
+        current = self.jobs
         by_length = sorted(range(len(ids)), key=lambda i: len(token_ids[i]))
         for k in range(len(self.processes)):
             share = by_length[k :: len(self.processes)]
             mine = {ids[i] for i in share}
             job = {
+                "job": current,
                 "prompts": [prompts[i] for i in share],
                 "problem_ids": [ids[i] for i in share],
                 "already_done": [pair for pair in finished if pair[0] in mine],
@@ -106,6 +110,8 @@ class Workers:
                         received.append(self._checked(*self.messages.get_nowait()))
                 made = []
                 for k, message in received:
+                    if message.get("job") != current:
+                        continue
                     if "finished" in message:
                         working.discard(k)
                     for pid, sample, token_ids_, text, reason in message.get("completions", ()):
@@ -176,7 +182,9 @@ class Workers:
     def _checked(self, k: int, message: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
         log = self.logs / f"worker_{k}.log"
         if message is None:
-            code = self.processes[k].poll()
+            code = None
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its output ends a moment before it does
+                code = self.processes[k].wait(_GRACE_S)
             lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
             said = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "nothing")
             raise ConfigError(

@@ -61,6 +61,21 @@ def test_two_copies_make_what_one_makes_and_continue_it(model_path, tmp_path):
     assert (progress[0], progress[-1]) == ((10, 15), (15, 15))
 
 
+def test_one_engine_serves_several_jobs(model_path, fake_vllm):
+    options = {"problem_ids": ["a", "b", "c"], "max_new_tokens": 6, "n": 4}
+    prompts = ["wait", "maybe", "question one plus two"]
+    with load_engine(EngineSettings(model=model_path, backend="vllm")) as engine:
+
+        def made(**more):
+            batches = engine.iterate(None, engine.tokenizer, prompts, **options, **more)
+            return {(c.problem_id, c.sample): c for batch in batches for c in batch}
+
+        first = made()
+        next(engine.iterate(None, engine.tokenizer, prompts, **options, seed=9))  # given up after its first batch
+        assert made(seed=5).keys() == first.keys()
+        assert made() == first
+
+
 def test_an_error_in_a_worker_is_the_users(model_path, fake_vllm):
     with pytest.raises(ConfigError, match="greater than the derived max_model_len"):
         load_engine(EngineSettings(model=model_path, backend="vllm", max_model_len=10**6))
