@@ -24,6 +24,13 @@ def off_policy_command(
     add_instruction: Annotated[
         bool, typer.Option("--add-instruction", help="Append the boxed instruction where a prompt mentions no box.")
     ] = False,
+    whole_chats: Annotated[
+        bool,
+        typer.Option(
+            "--whole-chats",
+            help="For trainers that render whole chats, as TRL's own: answers begin with the <think> of the template.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Picks the examples of a token-matched subset.")] = 0,
     if_exists: IfExists = "raise",
 ) -> None:
@@ -91,13 +98,13 @@ def off_policy_command(
     tokenizer = _tokenizer(sampled["model"])
     thinking = sampled.get("thinking")
     template_kwargs = {} if thinking is None else {"enable_thinking": thinking}
-    opening = _opening(tokenizer, problems[0]["prompt"], template_kwargs)
+    opening = _opening(tokenizer, problems[0]["prompt"], template_kwargs) if whole_chats else ""
     rows = {
         name: as_rows(answers, by_key, add_instruction, opening=opening, template_kwargs=template_kwargs)
         for name, answers in built.sets.items()
     }
     settings = {"ladder": str(ladder), "n": n, "guided": guided, "length_tolerance": length_tolerance}
-    settings |= {"add_instruction": add_instruction, "seed": seed}
+    settings |= {"add_instruction": add_instruction, "whole_chats": whole_chats, "seed": seed}
 
     prepare_output(output, if_exists)
     write_json(output / MANIFEST, {"schema_version": SCHEMA_VERSION, "kind": "off-policy", "settings": settings})
@@ -110,9 +117,9 @@ def off_policy_command(
     _show(found, output)
     if lost:
         error_console.print(
-            f"The model's chat template drops the thinking of {lost} of {len(rows['D_ug'])} answers in D_ug, so that SFT "
-            "would not see it. Train with chat_template_path set to a template that keeps it; TRL ships some that end in "
-            "_training.jinja.",
+            f"The model's chat template drops the thinking of {lost} of {len(rows['D_ug'])} answers in D_ug. csd train "
+            "keeps it. TRL's own SFT renders whole chats: there, set chat_template_path to a template that keeps it (TRL "
+            "ships some that end in _training.jinja), and write the data with --whole-chats.",
             markup=False,
             highlight=False,
         )
