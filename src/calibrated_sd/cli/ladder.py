@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calibrated_sd.cli import evaluate_setup as setup
-from calibrated_sd.cli.console import IfExists, console, quiet_libraries
+from calibrated_sd.cli.console import IfExists, console, error_console, quiet_libraries
 from calibrated_sd.errors import OutputError
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def _show(measured: Ladder, plan: LadderPlan, found: dict[str, Any], output: Pat
     from rich.table import Table
 
     from calibrated_sd.context_analysis.ladder_table import interval_text, ratio_rows, table_rows
+    from calibrated_sd.trainers.monitoring.low_density import low_density_message
 
     selection = measured.selection
     n_problems = len({(r["suite"], r["problem_id"]) for r in measured.records[plan.levels[0]]})
@@ -178,6 +179,10 @@ def _show(measured: Ladder, plan: LadderPlan, found: dict[str, Any], output: Pat
             highlight=False,
             markup=False,
         )
+    density = found["levels"].get("none", {}).get("lexical_per_1k", {}).get("value")
+    message = None if density is None else low_density_message(density, "lexical")
+    if message:
+        error_console.print(message, highlight=False, markup=False)
     left_out = {**selection.as_dict(plan.selector)["left_out"], **measured.left_out}
     reasons = "; ".join(f"{why}: {n}" for why, n in left_out.items())
     console.print(
