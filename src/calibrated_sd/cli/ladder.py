@@ -15,6 +15,8 @@ from calibrated_sd.errors import OutputError
 if TYPE_CHECKING:
     from calibrated_sd.context_analysis.ladder import Ladder, LadderPlan
 
+CUT_SHARE = 0.1
+"""Share of completions cut at the token limit from which the printed table says so."""
 # Settings that decide what is sampled: a folder is only continued with the same ones.
 _SETTINGS = (
     *("model", "problems", "levels", "n", "select", "n_screen", "max_problems", "min_pass_rate", "max_pass_rate"),
@@ -176,6 +178,14 @@ def _show(measured: Ladder, plan: LadderPlan, found: dict[str, Any], output: Pat
     for check in found["checks"]:
         console.print(
             f"{check['claim']} {check['statement']}: {check['verdict']} ({interval_text(check)})",
+            highlight=False,
+            markup=False,
+        )
+    cut = {level: shown["truncated_share"]["value"] for level, shown in found["levels"].items()}
+    if max(cut.values()) >= CUT_SHARE:
+        shares = ", ".join(f"{level} {share:.0%}" for level, share in cut.items())
+        console.print(
+            f"Cut at --max-new-tokens: {shares}. Their scores and lengths are lower bounds.",
             highlight=False,
             markup=False,
         )
