@@ -121,17 +121,14 @@ def _try(run: Any, settings: Any, chosen: tuple[Change, ...], peak: Peak) -> int
 def judge(run: Any, settings: Any, peak: Peak) -> tuple[bool | None, str]:
     """(fits, paragraph): None and an explanation where `gpu_memory_gib` was not given."""
     needed = peak(run, settings)
+    one = "1 GPU" if run.gpus == 1 else f"each of {run.gpus} GPUs"
     if run.gpu_memory_gib is None:
-        return (
-            None,
-            f"About {amount(needed)} on each of {run.gpus} GPU{'s' if run.gpus > 1 else ''}. Give gpu_memory_gib to have it judged.",
-        )
+        return None, f"About {amount(needed)} on {one}. Give gpu_memory_gib to have it judged."
     limit = int(run.gpu_memory_gib * GIB)
-    where = f"{run.gpus} GPU{'s' if run.gpus > 1 else ''} of {run.gpu_memory_gib:g} GiB"
+    where = f"{one} of {run.gpu_memory_gib:g} GiB"
     if needed <= limit:
         tight = " That is close: the estimate may be 20 % off." if needed > 0.8 * limit else ""
-        return True, f"It fits: about {amount(needed)} on each of {where}.{tight}"
+        return True, f"It fits: about {amount(needed)} on {where}.{tight}"
     return False, (
-        f"This run does not fit: it needs about {amount(needed)} on each of {where}. "
-        f"{advice(run, settings, peak, limit)}"
+        f"This run does not fit: it needs about {amount(needed)} on {where}. {advice(run, settings, peak, limit)}"
     )
