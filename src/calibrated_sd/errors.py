@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 MANY_NAMES = 40
 """More names than this are not all listed in a message."""
 

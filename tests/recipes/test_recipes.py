@@ -61,6 +61,7 @@ def test_the_header_says_what_it_is_for(path):
         ("a: [1\n", "YAML"),
         ("base: organism/sdpo_projection\ngrid: {calibration_strenght: [1]}\n", "calibration_strength"),
         ("base: organism/sdpo_projektion\ngrid: {calibration_strength: [1]}\n", "sdpo_projection"),
+        ("base: Qwen3-8B/grpo/lora\ngrid: {calibration_strength: [1]}\n", "trainer: grpo"),
         ("model: organism\noutput_dir: x\nbf16: false\nuse_cpu: true\ncalibration_method: projektion\n", "projection"),
         ("trainer: gpro\noutput_dir: x\n", "Did you mean 'grpo'"),
         ("compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_proceses: 8\n", "num_processes"),

@@ -19,7 +19,10 @@ from calibrated_sd.errors import ConfigError, unknown_name
 
 DATA_FIELDS = ("n_problems", "subset_seed")
 """What a sweep may vary besides the trainer's settings: how many problems are trained on, and which ones."""
-SHARED_FIELDS = ("model", "problems", "grader", "lora_r")
+SHARED_FIELDS = (
+    *("model", "problems", "grader", "reward"),
+    *("lora_r", "lora_alpha", "lora_target_modules"),
+)
 """Fields of a training recipe that are the same for all runs of one sweep, so that one base evaluation fits them all."""
 RUNNER_FIELDS = {
     "seed": "List training seeds under `seeds`.",
@@ -31,6 +34,10 @@ RUNNER_FIELDS = {
     "report_to": "Runs write train.jsonl.",
     "logging_steps": "Runs log every step.",
     "disable_tqdm": "Runs are not watched.",
+    "trainer": "A sweep runs SDPO; the policy gradient in it is `distillation_weight: 0`.",
+    "gpus": "Each run is one process.",
+    "gpu_memory_gib": "Look at a run's plan with `csd train --dry-run`.",
+    "repeat_problems": "A sweep repeats the problems wherever there are fewer than a generation batch takes.",
 }
 """Fields that the runner sets itself, and what to do instead of setting them."""
 SUGGESTED = "suggested"

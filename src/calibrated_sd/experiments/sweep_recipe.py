@@ -123,6 +123,9 @@ def _shared_settings(raw: dict[str, Any], known: Fields, find: Any) -> tuple[dic
         base = yaml.safe_load(Path(find(base)).read_text(encoding="utf-8"))
     if not isinstance(base, dict):
         raise ConfigError(f"`base` must name a training recipe or hold its settings, got {raw['base']!r}.")
+    trainer = (base | (raw.get("settings") or {})).get("trainer", "sdpo")
+    if trainer != "sdpo":
+        raise ConfigError(f"A sweep runs SDPO, but the base recipe has trainer: {trainer}. Run that one by csd train.")
     shared: dict[str, Any] = {"model": "organism", "problems": "organism", "grader": "boxed", "lora_r": 0}
     common: dict[str, Any] = {"n_problems": 64, "subset_seed": 0}
     for key, value in {**base, **(raw.get("settings") or {})}.items():

@@ -85,7 +85,7 @@ def _load_teacher(trainer: Any, folder: Path) -> None:
         adapter.shadow_weights = state
         _write_adapter(trainer, adapter)
     elif wide is not None:
-        wide.average = {name: value.float() for name, value in state.items()}
+        wide.keep(state)
         wide.write()
     else:
         trainer.accelerator.unwrap_model(trainer.teacher_model).load_state_dict(state)

@@ -20,6 +20,7 @@ from calibrated_sd.errors import ConfigError
 from calibrated_sd.objectives import HeadScores, LogitScores, Scores, chunk_slices, selected_logps
 from calibrated_sd.shapes import PerToken
 from calibrated_sd.trainers.lm_head import OutputHead
+from calibrated_sd.trainers.teacher import has_sharded_weights
 
 
 class ScoreReader:
@@ -137,10 +138,7 @@ def _bypassed(head: torch.nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _refuse_sharded(trainer: Any) -> None:
-    stage = 0
-    if trainer.is_deepspeed_enabled:
-        stage = trainer.accelerator.state.deepspeed_plugin.zero_stage
-    if trainer.is_fsdp_enabled or stage == 3:
+    if has_sharded_weights(trainer):
         raise ConfigError(
             "chunk_size needs the output head's weight outside of the model's forward pass, where FSDP and DeepSpeed "
             "ZeRO-3 keep only a shard of it. Use DDP or ZeRO-2 (with LoRA if memory is short), or set chunk_size=None."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
+from torch import Tensor
 from trl.trainer.utils import disable_dropout_in_model
 
 from calibrated_sd.trainers._trl import (
@@ -57,23 +59,37 @@ def repair_moving_teacher(trainer: Any) -> None:
             }
         return
     sync = [c for c in trainer.callback_handler.callbacks if type(c) in SYNC_CALLBACKS]
-    if sync and trainer.model.dtype in HALF and not trainer.is_deepspeed_enabled and not trainer.is_fsdp_enabled:
+    if sync and trainer.model.dtype in HALF and not has_sharded_weights(trainer):
         trainer.remove_callback(sync[0])
-        trainer.add_callback(WideEmaCallback(trainer.teacher_model, trainer.accelerator))
+        # DeepSpeed is for models whose float32 average would not fit beside them on the GPU.
+        device = torch.device("cpu") if trainer.is_deepspeed_enabled else None
+        trainer.add_callback(WideEmaCallback(trainer.teacher_model, trainer.accelerator, device))
 
 
 class WideEmaCallback(SyncTeacherModelCallback):
     """An exponential moving average that is kept in float32 and copied into a half-precision teacher.
 
+    Args:
+        teacher_model: what it is copied into.
+        accelerator: the trainer's.
+        device: where the average is kept; None for where each parameter is.
+
     Attributes:
         average: name and float32 value of each of the teacher's parameters. Costs four bytes for each of them.
     """
 
-    def __init__(self, teacher_model: Any, accelerator: Any):
+    def __init__(self, teacher_model: Any, accelerator: Any, device: torch.device | None = None):
         super().__init__(teacher_model=teacher_model, accelerator=accelerator)
         self.accelerator: Any = accelerator
-        teacher = accelerator.unwrap_model(teacher_model)
-        self.average = {name: value.detach().float().clone() for name, value in teacher.named_parameters()}
+        self.device = device
+        self.keep(dict(accelerator.unwrap_model(teacher_model).named_parameters()))
+
+    def keep(self, values: Mapping[str, Tensor]) -> None:
+        """Take these values as the average; copies."""
+        self.average = {
+            name: value.detach().to(device=self.device, dtype=torch.float32, copy=True)
+            for name, value in values.items()
+        }
 
     @torch.no_grad()
     def on_step_end(self, args, state, control, **kwargs) -> None:
@@ -82,7 +98,8 @@ class WideEmaCallback(SyncTeacherModelCallback):
             return
         student = self.accelerator.unwrap_model(kwargs["model"])
         for name, value in student.named_parameters():
-            self.average[name].lerp_(value.detach().float(), args.teacher_update_rate)
+            average = self.average[name]
+            average.lerp_(value.detach().to(average), args.teacher_update_rate)
         self.write()
 
     @torch.no_grad()
@@ -90,6 +107,12 @@ class WideEmaCallback(SyncTeacherModelCallback):
         """Copy the average into the teacher."""
         for name, value in self.accelerator.unwrap_model(self.ref_model).named_parameters():
             value.copy_(self.average[name])
+
+
+def has_sharded_weights(trainer: Any) -> bool:
+    """Whether a process holds only a part of each weight: FSDP and DeepSpeed ZeRO-3."""
+    stage = trainer.accelerator.state.deepspeed_plugin.zero_stage if trainer.is_deepspeed_enabled else 0
+    return bool(trainer.is_fsdp_enabled or stage == 3)
 
 
 def adapter_callback(trainer: Any) -> PEFTAdapterEMACallback | None:

@@ -8,13 +8,23 @@ import sys
 import time
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from calibrated_sd.cli.main import app, main
 from calibrated_sd.errors import CalibratedSDError, unknown_name
 
-COMMANDS = ["reproduce", "train", "evaluate", "compare", "markers", "report", "sweep", "env", "ls", "cat", "cp", "validate"]
-SUBCOMMANDS = [["organism", "pretrain"], ["organism", "ladder"]]
+
+def commands_of(group, before=()):
+    """Every command of the program, also those of its groups."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(command, (*before, name))
+        else:
+            yield [*before, name]
+
+
+COMMANDS = list(commands_of(get_command(app)))
 runner = CliRunner()
 
 
@@ -30,7 +40,7 @@ def csd(*arguments, cwd=None):
     )
 
 
-@pytest.mark.parametrize("command", [[c] for c in COMMANDS] + SUBCOMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_two_examples(command):
     result = runner.invoke(app, [*command, "--help"])
     assert result.exit_code == 0

@@ -95,6 +95,19 @@ def test_prompts_with_marker_hits(plan, tmp_path, model_path):
     assert "learning_rate" not in printed  # TRL's default
 
 
+@pytest.mark.parametrize("trainer", ["sdft", "distillation", "grpo", "sft"])
+def test_every_trainer(plan, tmp_path, model_path, trainer):
+    own = {"num_generations": 2} if trainer in ("sdft", "grpo") else {}
+    longest = {"max_length": 32} if trainer == "sft" else {"max_completion_length": 16}
+    keys = {"trainer": trainer, "per_device_train_batch_size": 2, "output_dir": "out", **own, **longest}
+    rows = [{**row, "completion": [{"role": "assistant", "content": "so maybe"}]} for row in ROWS]
+    printed = plan(recipe_of(tmp_path, model_path, **keys), rows=rows)
+    assert "memory of one GPU" in printed
+    assert ("teacher reads (solution)" in printed) == (trainer in ("sdft", "distillation"))
+    assert ("and learns to write" in printed) == (trainer == "sft")
+    assert ("rollouts in all" in printed) == (trainer != "sft")
+
+
 def test_missing_data_and_a_missing_tokenizer_are_said(plan, tmp_path, model_path):
     folder = tmp_path / "weights-later"
     folder.mkdir()

@@ -71,7 +71,9 @@ def test_what_is_written(csd, tmp_path, suite):
     assert {r["problem_id"] for r in records} == {"one", "two", "three", "four", "five", "six"}
 
     metrics = read_json(out / "metrics.json")
-    assert metrics["suites"] == {"numbers": json.loads(json.dumps(suite_figures(records)))}  # rebuilt from the file alone
+    assert metrics["suites"] == {
+        "numbers": json.loads(json.dumps(suite_figures(records)))
+    }  # rebuilt from the file alone
     for shown in metrics["suites"]["numbers"].values():
         assert set(shown) == {"value", "lo", "hi", "n", "unit", "method"}
         assert shown["n"] == 6 or shown["value"] is None

@@ -1,6 +1,7 @@
 """Further defects of TRL 1.16: teachers that are wrong, rows that are wasted, rewards that are invented."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 from trl import TrlParser
 
+from calibrated_sd.trainers._trl import SyncTeacherModelCallback
 from calibrated_sd.trainers.config import JSON_FIELDS
-from calibrated_sd.trainers.teacher import WideEmaCallback
+from calibrated_sd.trainers.teacher import WideEmaCallback, repair_moving_teacher
 
 
 def both(why):
@@ -45,6 +47,35 @@ def test_an_ema_teacher_in_bf16_moves(make_trainer, upstream):
     for _ in range(200):
         sync.on_step_end(trainer.args, trainer.state, trainer.control, model=trainer.model)
     assert first(trainer.teacher_model)[0, 0].item() == pytest.approx(1.03, abs=0.005)
+
+
+@pytest.mark.parametrize(("stage", "wide"), [(2, True), (3, False)])
+def test_the_float32_average_under_deepspeed_is_kept_on_the_cpu_where_weights_are_whole(make_trainer, stage, wide):
+    trainer = make_trainer(teacher_model_kind="ema", model_init_kwargs={"dtype": "bfloat16"})
+    mine = next(c for c in trainer.callback_handler.callbacks if isinstance(c, WideEmaCallback))
+    trainer.remove_callback(mine)
+    trainer.add_callback(SyncTeacherModelCallback(trainer.teacher_model, trainer.accelerator))
+    accelerator = SimpleNamespace(
+        state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage)),
+        unwrap_model=trainer.accelerator.unwrap_model,
+    )
+    under_deepspeed = SimpleNamespace(
+        accelerator=accelerator,
+        is_deepspeed_enabled=True,
+        is_fsdp_enabled=False,
+        model=trainer.model,
+        teacher_model=trainer.teacher_model,
+        callback_handler=trainer.callback_handler,
+        remove_callback=trainer.remove_callback,
+        add_callback=trainer.add_callback,
+        _use_peft_ema_teacher_adapter=lambda: False,
+    )
+    repair_moving_teacher(under_deepspeed)
+    found = [c for c in trainer.callback_handler.callbacks if isinstance(c, WideEmaCallback)]
+    assert bool(found) is wide
+    if wide:
+        assert found[0].device == torch.device("cpu")
+        assert all(value.dtype == torch.float32 for value in found[0].average.values())
 
 
 @both("dropout is switched off before the teacher's adapter exists")
