@@ -55,14 +55,14 @@ class Tokens:
             return cls(None, f"the tokenizer of {model} has no chat template", given)
         return cls(tokenizer, "", given)
 
-    def text(self, messages: Any) -> str:
-        """A prompt as the model reads it, or its messages."""
+    def text(self, messages: Any, more: Mapping[str, Any] | None = None) -> str:
+        """A prompt as the model reads it, or its messages; `more` goes on top of the chat template's arguments."""
         if isinstance(messages, str):
             return messages
         if self.tokenizer is None:
             return "\n".join(f"[{m['role']}] {m['content']}" for m in messages)
         return self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True, **self.arguments
+            list(messages), tokenize=False, add_generation_prompt=True, **{**self.arguments, **(more or {})}
         )
 
     def count(self, text: str) -> int | None:
@@ -99,37 +99,53 @@ def show_prompts(run: Any, settings: Any, row: Mapping[str, Any], tokens: Tokens
         return
     if run.trainer == "grpo":
         return
+    more = getattr(settings, "teacher_chat_template_kwargs", None)
+    more = more if isinstance(more, Mapping) else None
     for name, prompt in teacher_prompts(run, settings, row).items():
         if prompt is None:
             console.print(
                 f"\nteacher reads ({name}): this problem has no material for it.", highlight=False, markup=False
             )
         else:
-            _show(f"teacher reads ({name})", tokens.text(prompt), tokens, markers)
+            _show(f"teacher reads ({name})", tokens.text(prompt, more), tokens, markers)
 
 
 def teacher_prompts(run: Any, settings: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The teacher's prompt under each context level of the run; None where the problem lacks what the level shows."""
-    from calibrated_sd.context_analysis.prompts import context_prompts
-    from calibrated_sd.contexts import parse_levels, render_reprompt
+    """The teacher's prompt under each context level, made as the trainer makes it; None where the problem lacks material."""
+    from calibrated_sd.contexts import CONTEXTS, parse_levels
+    from calibrated_sd.trainers.teacher_context.prompts import compose_privileged, compose_reprompt
 
+    compose = compose_reprompt if run.trainer == "sdpo" else compose_privileged
     given = getattr(settings, "context_levels", None)
     levels = list(parse_levels(given)) if given else ["rollout" if run.trainer == "sdpo" else "solution"]
     prompts: dict[str, Any] = {}
     for level in levels:
-        question = row["prompt"][-1]["content"]
-        from_rollout = level == "rollout" or (
-            level in ("stripped", "answer", "hint") and getattr(settings, "context_demo", "rollout") == "rollout"
-        )
-        if from_rollout and run.trainer == "sdpo":
-            shown = ROLLOUT if level == "rollout" else f"{ROLLOUT[:-1]}, as {level!r} leaves it)"
-            prompts[level] = [*row["prompt"][:-1], {"role": "user", "content": render_reprompt(question, shown)}]
+        if CONTEXTS[level].is_free:
+            prompts[level] = row["prompt"]
             continue
-        try:
-            prompts[level] = context_prompts([{"problem_id": "0", **row}], level)[0]
-        except (CalibratedSDError, KeyError):
-            prompts[level] = None
+        shown = _demonstration(run, settings, row, level)
+        question = row["prompt"][-1]["content"]
+        text = compose(settings, question, shown, "") if shown else None
+        prompts[level] = [*row["prompt"][:-1], {"role": "user", "content": text}] if text else None
     return prompts
+
+
+def _demonstration(run: Any, settings: Any, row: Mapping[str, Any], level: str) -> str:
+    """What a level shows of this problem; a stand-in where that is sampled in training; empty where there is none."""
+    from calibrated_sd.context_analysis.prompts import context_sources
+    from calibrated_sd.contexts import CONTEXTS
+
+    shortened = level in ("stripped", "answer", "hint") and getattr(settings, "context_demo", "rollout") == "rollout"
+    if run.trainer == "sdpo" and level == "rollout":
+        return ROLLOUT
+    if run.trainer == "sdpo" and shortened:
+        return f"{ROLLOUT[:-1]}, as {level!r} leaves it)"
+    if row.get("privileged_context") and not getattr(settings, "context_levels", None):
+        return str(row["privileged_context"])
+    try:
+        return CONTEXTS[level].demonstration(context_sources([{"problem_id": "0", **row}])[0]) or ""
+    except (CalibratedSDError, KeyError):
+        return ""
 
 
 def _show(title: str, text: str, tokens: Tokens, markers: Any) -> None:

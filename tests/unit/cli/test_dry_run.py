@@ -47,17 +47,6 @@ def check(plan, name):
     return printed
 
 
-def test_a_recipe_of_each_kind_offline_without_data(plan):
-    by_kind = {}
-    for name in training_recipes():
-        _, method, *rest = name.split("/")
-        by_kind.setdefault((method, rest[0] if rest else ""), name)
-    assert by_kind
-    for name in by_kind.values():
-        check(plan, name)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", training_recipes())
 def test_every_recipe(plan, name):
     check(plan, name)
@@ -104,8 +93,18 @@ def test_every_trainer(plan, tmp_path, model_path, trainer):
     printed = plan(recipe_of(tmp_path, model_path, **keys), rows=rows)
     assert "memory of one GPU" in printed
     assert ("teacher reads (solution)" in printed) == (trainer in ("sdft", "distillation"))
+    if trainer in ("sdft", "distillation"):  # their own template: question, empty line, solution
+        assert "question one plus two\n\nMaybe three. Wait, no: it is three." in printed
     assert ("and learns to write" in printed) == (trainer == "sft")
     assert ("rollouts in all" in printed) == (trainer != "sft")
+
+
+def test_the_recipes_own_templates_and_free_levels(plan, tmp_path, model_path):
+    own = {"context_levels": "solution:0.5,none:0.5", "reprompt_template": "{prompt} BECAUSE {solution}{feedback}"}
+    printed = plan(recipe_of(tmp_path, model_path, **SMALL, **own), rows=ROWS)
+    assert "question one plus two BECAUSE" in printed
+    none = printed.split("teacher reads (none)")[1]
+    assert none.splitlines()[1].startswith("<|user|> question one plus two <|assistant|>")
 
 
 def test_missing_data_and_a_missing_tokenizer_are_said(plan, tmp_path, model_path):
