@@ -51,8 +51,11 @@ GROUPS = {
 }
 """Headings of the printed recipe, and what begins or is part of the names below each; the rest is "other"."""
 
-MADE_UP = ("accelerator_config", "use_cpu", "disable_tqdm", "dataloader_pin_memory")
-"""Settings that a config fills in for the machine it is made on."""
+MADE_UP = (
+    *("accelerator_config", "use_cpu", "disable_tqdm", "dataloader_pin_memory"),
+    *("activation_checkpointing", "activation_checkpointing_kwargs"),
+)
+"""Settings that a config fills in for the machine it is made on, or from another name of the same thing."""
 
 
 def show_plan(run: Any, settings: Any, rows: Sequence[Mapping[str, Any]] | None, recipe_path: Path | None) -> None:
@@ -139,7 +142,8 @@ def differing(settings: Any) -> dict[str, Any]:
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
         usual = getattr(plain, item.name) if hasattr(plain, item.name) else _default(item)
-        if value != usual and item.name not in MADE_UP:
+        acts = item.name == "calibration_method" and settings.is_calibrated
+        if (value != usual or acts) and item.name not in MADE_UP:
             values[item.name] = getattr(value, "value", value)
     return values
 

@@ -82,6 +82,9 @@ def test_prompts_with_marker_hits(plan, tmp_path, model_path):
     assert "rollouts in all                    6" in printed
     assert "context_levels                     solution" in printed
     assert "learning_rate" not in printed  # TRL's default
+    assert "calibration_method" not in printed  # nothing acts
+    acting = plan(recipe_of(tmp_path, model_path, **SMALL, max_steps=3, calibration_strength=1.0), rows=ROWS)
+    assert "calibration_method                 projection" in acting  # the default, and it acts
 
 
 @pytest.mark.parametrize("trainer", ["sdft", "distillation", "grpo", "sft"])
