@@ -35,6 +35,8 @@ def main() -> None:
         _serve(lines, say)
     except CalibratedSDError as error:
         say(error=type(error).__name__, message=str(error))
+    except BrokenPipeError:  # noticed before the closed input was
+        _end_group()
     signal.pause()  # until the group is ended
 
 
@@ -55,6 +57,10 @@ def _serve(lines: queue.Queue[bytes], say: Any) -> None:
 def _read(lines: queue.Queue[bytes]) -> None:
     for line in sys.stdin.buffer:
         lines.put(line)
+    _end_group()
+
+
+def _end_group() -> None:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
