@@ -10,6 +10,7 @@ import typer
 
 from calibrated_sd.cli import evaluate_setup as setup
 from calibrated_sd.cli.console import IfExists, console, quiet_libraries
+from calibrated_sd.cli.models import model_folder
 from calibrated_sd.cli.progress import Progress
 
 
@@ -101,7 +102,7 @@ def evaluate_command(
     setup.check_sampling({**given, **{k: v for k, v in setup.DEFAULTS.items() if given[k] is None}})
     setup.engine_settings(given, model)
     manifest = check_output(output, if_exists) / MANIFEST
-    folder, file = setup.model_folder(model), setup.suite_file(suite, data_dir)
+    folder, file = model_folder(model), setup.suite_file(suite, data_dir)
     settings = setup.effective_settings(given, file, folder)
     setup.check_sampling(settings)
     wanted = setup.engine_settings(settings, folder).resolved()

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrated_sd.cli.console import console
+from calibrated_sd.cli.models import ORGANISM
 from calibrated_sd.errors import ConfigError, DataError, OutputError
 
 if TYPE_CHECKING:
     from calibrated_sd.evaluation.engines import EngineSettings
 
-ORGANISM = "organism"
 DEFAULTS: dict[str, Any] = {"n": 16, "max_new_tokens": 256, "temperature": 1.0, "top_p": 1.0, "grader": "boxed"}
 """Used where neither an option nor the suite's definition says anything."""
 DECIDING = (
@@ -36,33 +36,6 @@ def check_same_settings(manifest: Mapping[str, Any], settings: Mapping[str, Any]
             f"{output} was started with other settings ({', '.join(changed)}), so it cannot be continued. Nothing was "
             "changed. Repeat the old settings, give another folder, or add --if-exists overwrite."
         )
-
-
-def model_folder(model: str) -> str:
-    """Where the weights are: a checked local folder, or a Hub id as it stands."""
-    if model == ORGANISM:
-        from calibrated_sd.organism.checkpoint import organism_path
-
-        return str(organism_path())
-    folder = Path(model)
-    if not folder.is_dir():
-        if model.count("/") == 1 and not model.startswith((".", "/", "~")):
-            return model  # looks like OWNER/NAME
-        raise ConfigError(f"There is no model folder {model}. Give a folder, a Hub id like OWNER/NAME, or 'organism'.")
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise ConfigError(
-                f"{folder} is a LoRA adapter, not a whole model. Give the model it was trained on as --model, and "
-                f"--adapter {folder}."
-            )
-        raise ConfigError(f"{folder} has no config.json, so it is no model folder. Give the folder of save_pretrained.")
-    names = {entry.name for entry in folder.iterdir()}
-    if not names & {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
-        raise ConfigError(
-            f"{folder} holds a model but no tokenizer (no tokenizer.json). Save the tokenizer there with "
-            f"tokenizer.save_pretrained({str(folder)!r}), or give a folder that has both."
-        )
-    return str(folder)
 
 
 def suite_file(suite: str, data_dir: str) -> Path | None:

@@ -10,6 +10,7 @@ import typer
 
 from calibrated_sd.cli import evaluate_setup as setup
 from calibrated_sd.cli.console import IfExists, console, error_console, quiet_libraries
+from calibrated_sd.cli.models import model_folder
 from calibrated_sd.errors import OutputError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def ladder_command(
         seed=seed,
     )
     setup.check_sampling(given)
-    folder = setup.model_folder(model)
+    folder = model_folder(model)
     wanted = setup.engine_settings({**given, "cache": "dynamic"}, folder).resolved()
     settings = {**{key: given[key] for key in _SETTINGS}, "dtype": wanted.dtype}
     manifest = check_output(output, if_exists) / MANIFEST

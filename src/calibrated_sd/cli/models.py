@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from calibrated_sd.errors import ConfigError, unknown_name
+from calibrated_sd.errors import ConfigError
 
 ORGANISM = "organism"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-"""``auto``: bfloat16 on a GPU, float32 on a CPU, where half precision is often slower."""
 
 
 def model_folder(model: str) -> str:
@@ -29,6 +26,11 @@ def model_folder(model: str) -> str:
             return model  # looks like OWNER/NAME
         raise ConfigError(f"There is no model folder {model}. Give a folder, a Hub id like OWNER/NAME, or 'organism'.")
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ConfigError(
+                f"{folder} is a LoRA adapter, not a whole model. Give the model it was trained on as --model, and "
+                f"--adapter {folder} (csd evaluate, csd ladder)."
+            )
         raise ConfigError(f"{folder} has no config.json, so it is no model folder. Give the folder of save_pretrained.")
     names = {entry.name for entry in folder.iterdir()}
     if not names & {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
@@ -44,34 +46,12 @@ def load_causal_model(folder: str, dtype: str = "auto") -> tuple[Any, Any]:
 
     Args:
         folder: from :func:`model_folder`.
-        dtype: one of `DTYPES`.
+        dtype: one of :data:`~calibrated_sd.evaluation.engines.DTYPES`.
 
     Raises:
         ConfigError: unknown `dtype`, or files that cannot be loaded.
     """
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
+    from calibrated_sd.evaluation.engines import EngineSettings, load_here
 
-    disable_progress_bar()  # one bar is enough
-    gpu = torch.cuda.is_available()
-    kind = getattr(torch, ("bfloat16" if gpu else "float32") if dtype == "auto" else dtype)
-    tokenizer = _load("tokenizer", folder, lambda: AutoTokenizer.from_pretrained(folder))
-    model = _load("model", folder, lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=kind))
-    return model.to("cuda" if gpu else "cpu").eval(), tokenizer
-
-
-def _load(what: str, folder: str, load: Callable[[], Any]) -> Any:
-    try:
-        return load()
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"The {what} of {folder} cannot be loaded ({' '.join(str(error).split())[:300]}). "
-            + (
-                "Is the folder complete?"
-                if Path(folder).is_dir()
-                else "No such folder exists here; is the Hub id right?"
-            )
-        ) from error
+    engine = load_here(EngineSettings(folder, dtype=dtype))
+    return engine.model.eval(), engine.tokenizer
