@@ -8,6 +8,7 @@ OUT/off_policy_controls.json. What is in OUT already is not made again.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -38,9 +39,9 @@ PAIRS = (
 SEEDS = (0, 1, 2)
 SHOWN = ("accuracy", "n_tokens", "lexical_per_response", "lexical_per_1k", "held_out_per_1k", "truncated_share")
 TRAINED = "train"
-LADDER = (
-    *("--model organism --problems organism:train --levels none,solution --select all --solution-from column".split()),
-    *("--n 8 --temperature 1 --top-p 1".split()),
+LADDER = shlex.split(
+    "--model organism --problems organism:train --levels none,solution --select all --solution-from column "
+    "--n 8 --temperature 1 --top-p 1"
 )
 
 
