@@ -182,11 +182,19 @@ def coverage_command(
       csd data coverage problems.csv --sizes 1,8,64 --rows 64 --seed 1 --output coverage
     """
     from calibrated_sd.data.coverage import coverage_subsets, parse_sizes
-    from calibrated_sd.data.folder import check_not_in_place, describe_files
+    from calibrated_sd.data.folder import check_not_in_place
     from calibrated_sd.data.inputs import choose, open_input
     from calibrated_sd.data.preparing import prepare_rows
     from calibrated_sd.experiments.provenance import provenance
-    from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, check_output, prepare_output, write_json, write_jsonl
+    from calibrated_sd.records import (
+        MANIFEST,
+        SCHEMA_VERSION,
+        check_output,
+        prepare_output,
+        read_json,
+        write_json,
+        write_jsonl,
+    )
 
     wanted = parse_sizes(sizes)
     if not file.is_file():
@@ -198,6 +206,13 @@ def coverage_command(
     check_output(output, if_exists)
     source = open_input(chosen)
     columns = {key: value for key, value in (("prompt", prompt_column), ("answer", answer_column)) if value}
+    settings = {"sizes": sizes, "rows": rows, "seed": seed, "columns": columns, "boxed": not keep_prompts}
+    inputs = {"files": source.described["files"]}
+    if if_exists == "resume" and (output / "coverage.json").is_file():
+        # Subsets of another seed or size are not nested with those that are there.
+        _check_same(read_json(output / "coverage.json"), {"settings": settings, "source": inputs}, output)
+        console.print(f"{output} is prepared already, with the same settings.", highlight=False, markup=False)
+        return
     prepared = prepare_rows(
         source.rows, file, name=file.name.split(".")[0], source=chosen.source, columns=columns, boxed=not keep_prompts
     )
@@ -211,8 +226,7 @@ def coverage_command(
     }
     for name, subset in subsets.items():
         write_jsonl(output / f"{name}.jsonl", subset)
-    report = {"source": {"files": describe_files([file])}, "report": prepared.report.as_dict(), "subsets": written}
-    settings = {"sizes": sizes, "rows": rows, "seed": seed, "columns": columns, "boxed": not keep_prompts}
+    report = {"source": inputs, "report": prepared.report.as_dict(), "subsets": written}
     head = {"schema_version": SCHEMA_VERSION, "kind": "coverage", "settings": settings}
     write_json(output / "coverage.json", {**head, **report, "provenance": block})
     _show_report(prepared.report)
@@ -231,7 +245,7 @@ def _check_same(recorded: dict[str, Any], now: dict[str, Any], folder: Path) -> 
     if changed:
         raise OutputError(
             f"{folder} was prepared with other settings ({', '.join(changed)}). Nothing was changed. Repeat the old "
-            "settings, give another --name, or add --if-exists overwrite."
+            "settings, give another folder, or add --if-exists overwrite."
         )
 
 

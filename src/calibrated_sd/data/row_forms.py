@@ -109,7 +109,10 @@ class RowForm:
     def _answer(self, cells: Mapping[str, Any]) -> tuple[str, str | None]:
         """Final answer and worked solution."""
         given = str(cells["answer"])
-        answer = read_answer(cells["answer"], self.where["answer"])
+        try:
+            answer = read_answer(cells["answer"], self.where["answer"])
+        except DataError as error:
+            raise Unusable("the answer is not one value") from error
         solution = None if cells.get("solution") is None else str(cells["solution"])
         if "####" in given:  # the answer column of grade-school sets holds the whole solution
             answer = answer.replace(",", "") if _THOUSANDS.fullmatch(answer) else answer

@@ -180,12 +180,19 @@ def _problem(
     problem: Problem = {
         "problem_id": default_id if found.get("problem_id") is None else str(found["problem_id"]),
         "prompt": read_prompt(found["prompt"], place),
-        "answer": read_answer(found["answer"], where["answer"]),
+        "answer": _one_answer(found["answer"], where["answer"], place),
         "suite": suite,
     }
     if found.get("solution") is not None:
         problem["solution"] = str(found["solution"])
     return problem
+
+
+def _one_answer(value: Any, column: str | None, place: str) -> str:
+    try:
+        return read_answer(value, column)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
 
 
 def read_prompt(value: Any, place: str) -> str | list[dict[str, str]]:
@@ -195,26 +202,43 @@ def read_prompt(value: Any, place: str) -> str | list[dict[str, str]]:
         DataError: it is neither; ``place`` says where it stands.
     """
     if isinstance(value, str):
-        parsed = _from_json(value) if value.lstrip().startswith("[{") else value
-        if not isinstance(parsed, list):
-            return value
+        parsed = _from_json(value) if value.lstrip().startswith("[") else value
+        if not isinstance(parsed, list) or not all(isinstance(part, Mapping) for part in parsed):
+            return value  # "[1, 2, 3]" is valid JSON, but no chat
         value = parsed
     if hasattr(value, "tolist"):  # parquet gives arrays
         value = value.tolist()
     if (
         isinstance(value, list)
         and value
-        and all(isinstance(m, Mapping) and {"role", "content"} <= set(m) for m in value)
+        and all(isinstance(m, Mapping) and "role" in m and _content(m.get("content")) is not None for m in value)
     ):
-        return [{"role": str(m["role"]), "content": str(m["content"])} for m in value]
+        return [{"role": str(m["role"]), "content": str(_content(m["content"]))} for m in value]
     raise DataError(
         f"{place}: the prompt is neither text nor a list of messages with 'role' and 'content', but {str(value)[:80]!r}. "
         "Write it as one of the two."
     )
 
 
+def _content(value: Any) -> str | None:
+    """The text of a message, which may come in parts; None where it has none, or something that is no text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in value):
+        return "".join(part["text"] for part in value)
+    return None
+
+
 def read_answer(value: Any, column: str | None) -> str:
-    """The final answer as text; a worked solution is reduced to its last box, or what follows ``####``."""
+    """The final answer as text; a worked solution is reduced to its last box, or what follows ``####``.
+
+    Raises:
+        DataError: several values, or an object. A list of one value is that value.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or isinstance(value, list | Mapping):
+        raise DataError(f"the answer is not one value, but {str(value)[:80]!r}. Give one, as text or as a number.")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip()

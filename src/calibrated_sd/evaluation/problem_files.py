@@ -81,7 +81,7 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
 
 def _json(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_bytes())  # bytes, because a byte-order mark is then understood
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON ({error}). Correct it, or write it as JSON lines.") from error
     if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
