@@ -203,7 +203,7 @@ def read_prompt(value: Any, place: str) -> str | list[dict[str, str]]:
     """
     if isinstance(value, str):
         parsed = _from_json(value) if value.lstrip().startswith("[") else value
-        if not isinstance(parsed, list) or not all(isinstance(part, Mapping) for part in parsed):
+        if not isinstance(parsed, list) or not parsed or not all(isinstance(part, Mapping) for part in parsed):
             return value  # "[1, 2, 3]" is valid JSON, but no chat
         value = parsed
     if hasattr(value, "tolist"):  # parquet gives arrays
@@ -224,7 +224,9 @@ def _content(value: Any) -> str | None:
     """The text of a message, which may come in parts; None where it has none, or something that is no text."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in value):
+    if isinstance(value, list) and all(
+        isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in value
+    ):
         return "".join(part["text"] for part in value)
     return None
 

@@ -141,6 +141,17 @@ def test_coverage(csd, file, tmp_path):
     assert "no problem file dapo-math-17k. Prepare one with csd data prepare" in shown
 
 
+def test_coverage_of_other_settings_does_not_join_the_old_subsets(csd, file, tmp_path):
+    words = ("data", "coverage", file, "--rows", "8", "--output", tmp_path / "c", "--if-exists", "resume")
+    assert csd(*words, "--sizes", "1,4")[0] == 0
+    code, shown = csd(*words, "--sizes", "1,4")
+    assert (code, "is prepared already" in shown) == (0, True)
+    code, shown = csd(*words, "--sizes", "2", "--seed", "1")
+    assert code == 2
+    assert "seed 0 → 1" in shown
+    assert not (tmp_path / "c" / "2x4.jsonl").exists()
+
+
 def test_a_failed_preparation_leaves_the_old_one(csd, file, tmp_path):
     assert csd("data", "prepare", file, "--output", tmp_path / "data")[0] == 0
     before = (tmp_path / "data" / "sums" / "problems.jsonl").read_bytes()
