@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calibrated_sd.cli.console import console, quiet_libraries
-from calibrated_sd.errors import ConfigError
+from calibrated_sd.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from calibrated_sd.experiments.train_recipe import RunArguments
@@ -80,22 +80,21 @@ def train_command(
         show_plan(run, settings, load_rows(run, settings) if at_hand else None, recipe_path)
         return
     check_processes(run, settings)
+    warn_of_lost_updates(run, settings)
+    folder = Path(settings.output_dir)
+    checkpoint = last_checkpoint(folder) if if_exists == "resume" else None
     rows = load_rows(run, settings)
 
     from calibrated_sd.experiments.provenance import provenance
     from calibrated_sd.records import prepare_output, write_json
 
     made_by = provenance(seed=settings.seed, recipe_path=recipe_path)
-    folder = Path(settings.output_dir)
     if is_main_process():
         folder = prepare_output(folder, if_exists)
         write_json(folder / "manifest.json", {"schema_version": 1, "kind": "train", "provenance": made_by})
     trainer = make_trainer(run, settings, rows, folder)
     trainer.card_provenance = made_by
-    from transformers.trainer_utils import get_last_checkpoint
-
-    resumes = if_exists == "resume" and folder.is_dir()
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if resumes else None)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trainer.save_model(str(folder / "model"))
     if is_main_process():
         trainer.processing_class.save_pretrained(str(folder / "model"))
@@ -119,6 +118,51 @@ def check_processes(run: RunArguments, settings: Any) -> None:
         raise ConfigError(
             f"One process sees {settings.n_gpu} GPUs and would split each batch among them, which TRL's trainers do not "
             "support. Set CUDA_VISIBLE_DEVICES=0, or start one process for each GPU with accelerate launch."
+        )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last finished checkpoint of a run, from which it can go on; None if there is none yet.
+
+    A checkpoint that was being written when the run was killed lacks its last file and is passed over.
+
+    Raises:
+        OutputError: it holds weights only. The trainer would go on silently, with an optimizer that has forgotten its
+            averages and a second warm-up, which is another run.
+    """
+    finished = [
+        (int(state.parent.name.rpartition("-")[2]), state.parent)
+        for state in folder.glob("checkpoint-*/trainer_state.json")
+        if state.parent.name.rpartition("-")[2].isdecimal()
+    ]
+    if not finished:
+        return None
+    checkpoint = max(finished)[1]
+    if not (checkpoint / "scheduler.pt").is_file():
+        raise OutputError(
+            f"{checkpoint} holds weights only (save_only_model: true), so the run cannot go on where it stopped: its "
+            "optimizer and its learning rate would start anew. Nothing was changed. Start again with --if-exists overwrite "
+            "and --save_only_model false, or train from these weights as a run of its own with --model."
+        )
+    return checkpoint
+
+
+def warn_of_lost_updates(run: RunArguments, settings: Any) -> None:
+    """Warn where all weights are trained in 16 bits and nothing keeps them in float32.
+
+    Next to a weight of 0.05, bf16 has a step of 2⁻¹², so a change by 1e-5 is rounded away: most weights never move.
+    DeepSpeed and FSDP keep float32 copies under mixed precision; adapters are float32 by themselves.
+    """
+    from calibrated_sd.planning.training_state import loaded_width
+
+    sharded = getattr(settings, "deepspeed_plugin", None) is not None or bool(settings.fsdp)
+    if run.lora_r == 0 and not sharded and loaded_width(settings) < 4:
+        warnings.warn(
+            f"All weights are trained in 16 bits, with no float32 copy: most changes at learning_rate="
+            f"{settings.learning_rate:g} are smaller than half a step of the number format, and are lost in rounding. Start "
+            "it with a DeepSpeed launch file (csd cp launch/8gpus_zero2.yaml .), train an adapter (lora_r), or load with "
+            "model_init_kwargs: {dtype: float32} and bf16: true.",
+            stacklevel=2,
         )
 
 

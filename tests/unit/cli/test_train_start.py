@@ -1,0 +1,62 @@
+"""What `csd train` looks at before it loads a model: where a run goes on, and whether its weights can move."""
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+
+from calibrated_sd.cli.train import last_checkpoint, warn_of_lost_updates
+from calibrated_sd.errors import OutputError
+from calibrated_sd.experiments.train_recipe import RunArguments
+
+
+def checkpoint(folder, step, *files):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    for name in files:
+        (path / name).touch()
+    return path
+
+
+WHOLE = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def test_a_run_goes_on_from_its_last_finished_checkpoint(tmp_path):
+    assert last_checkpoint(tmp_path / "none") is None
+    checkpoint(tmp_path, 9, *WHOLE)
+    last = checkpoint(tmp_path, 20, *WHOLE)  # as a word, "9" would come after "20"
+    checkpoint(tmp_path, 40, "optimizer.pt", "scheduler.pt")  # killed while it was written
+    assert last_checkpoint(tmp_path) == last
+
+
+def test_weights_alone_are_no_place_to_go_on_from(tmp_path):
+    checkpoint(tmp_path, 20, "trainer_state.json", "model.safetensors")
+    with pytest.raises(OutputError, match="checkpoint-20 holds weights only"):
+        last_checkpoint(tmp_path)
+
+
+def settings(dtype, **given):
+    return SimpleNamespace(
+        **{"model_init_kwargs": {"dtype": dtype}, "fsdp": [], "deepspeed_plugin": None, "learning_rate": 1e-5, **given}
+    )
+
+
+def test_updates_that_rounding_loses_are_said():
+    # bf16 has 8 significant bits: from 0.05 (above 2^-5) the next number is 2^-5 / 2^7 = 2^-12 = 2.4e-4 away.
+    with pytest.warns(UserWarning, match="learning_rate=1e-05 are smaller than half a step"):
+        warn_of_lost_updates(RunArguments(), settings("bfloat16"))
+
+
+@pytest.mark.parametrize(
+    ("run", "given"),
+    [
+        (RunArguments(lora_r=8), settings("bfloat16")),
+        (RunArguments(), settings("float32")),
+        (RunArguments(), settings("bfloat16", deepspeed_plugin=object())),
+        (RunArguments(), settings("bfloat16", fsdp=["full_shard"])),
+    ],
+)
+def test_adapters_float32_and_sharded_states_are_fine(run, given):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_lost_updates(run, given)
