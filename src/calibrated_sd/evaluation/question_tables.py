@@ -128,3 +128,24 @@ def interval(
     paired = "paired " if tables_per_arm else ""
     method = f"{confidence:.0%} {paired}{kind} bootstrap, {n_resamples} resamples; covers {scope}"
     return figure(value, lo, hi, n_questions, unit, method)
+
+
+def without_events(shown: Figure, counts: Table, exposure: float, scale: float, confidence: float) -> Figure:
+    """The figure itself, or if nothing was counted at all an interval that does not claim certainty.
+
+    A bootstrap of zeros is [0, 0]. The exact interval of a Poisson rate after no event ends at −ln(α/2) / exposure
+    (Garwood 1936, Biometrika 28:437), 3.7 events at 95 %. It takes events as independent; where they come in clusters,
+    more can be hidden.
+
+    Args:
+        shown: as resampling gives it.
+        counts: events of each question.
+        exposure: what the events are counted in, e.g. tokens, all questions and seeds together.
+        scale: of the figure, e.g. 1000 for events per thousand tokens.
+        confidence: of the interval.
+    """
+    if shown["lo"] is None or shown["value"] != 0 or np.nansum(np.abs(counts.cells)) > 0:
+        return shown
+    end = -scale * float(np.log((1 - confidence) / 2)) / exposure
+    scope = interval_scope(len(counts.questions), len(counts.cells))
+    return figure(0.0, 0.0, end, shown["n"], shown["unit"], f"{confidence:.0%} Poisson, no event; covers {scope}")

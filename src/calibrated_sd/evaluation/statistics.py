@@ -28,6 +28,7 @@ from calibrated_sd.evaluation.question_tables import (
     interval,
     interval_scope,
     table,
+    without_events,
 )
 from calibrated_sd.evaluation.resampling import Rng, ratio, sign_flip, swap_arms
 
@@ -73,9 +74,14 @@ def mean_interval(
     """Mean over questions of the mean over samples, with a bootstrap interval over questions (and seeds).
 
     Where ``unit`` is ``"share"`` and every question has the same extreme value 0 or 1, a bootstrap would claim
-    certainty; the Wilson interval for that many questions is given instead, and ``method`` says so.
+    certainty; the Wilson interval for that many questions is given instead, and ``method`` says so. Likewise where
+    ``unit`` is ``"per response"`` and nothing was counted: the Poisson interval with every question as one response.
     """
-    return interval([table(values)], lambda mean: mean, unit, n_resamples, confidence, rng)
+    means = table(values)
+    shown = interval([means], lambda mean: mean, unit, n_resamples, confidence, rng)
+    if unit != "per response":
+        return shown
+    return without_events(shown, means, float(np.count_nonzero(~np.isnan(means.cells))), 1.0, confidence)
 
 
 def paired_difference(
@@ -192,10 +198,17 @@ def ratio_of_sums_interval(
 ) -> Figure:
     """``scale`` · (sum of counts) / (sum of totals) of the same samples, resampled by question.
 
-    For rates whose base varies between questions: markers per token, right answers per finished answer.
+    For rates whose base varies between questions: markers per token, right answers per finished answer. Where nothing
+    was counted, or in a share everything, the interval is that of :func:`mean_interval` in this case.
     """
     tables = align(table(counts, "sum"), table(totals, "sum"))
-    return interval(tables, lambda c, t: scale * ratio(c, t), unit, n_resamples, confidence, rng)
+    shown = interval(tables, lambda c, t: scale * ratio(c, t), unit, n_resamples, confidence, rng)
+    if unit != "share":
+        return without_events(shown, tables[0], float(np.nansum(tables[1].cells)), scale, confidence)
+    shares = [c / t for c, t in zip(tables[0].by_question, tables[1].by_question, strict=True) if t > 0]
+    if len(shares) > 1 and set(shares) in ({0.0}, {1.0}):
+        return mean_interval(dict(enumerate(shares)), confidence=confidence)
+    return shown
 
 
 def rate_per_1k_interval(counts: Values, tokens: Values, *, unit: str = "per 1k tokens", **options: Any) -> Figure:
