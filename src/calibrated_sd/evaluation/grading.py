@@ -26,7 +26,10 @@ from calibrated_sd.contexts.answers import extract_answer, last_box
 from calibrated_sd.contexts.strip import CLOSING_TAG
 from calibrated_sd.errors import ConfigError, unknown_name
 
-_FRACTION = re.compile(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}")
+_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}")  # all of the answer: 3\frac{1}{2} is not 31/2
+_MIXED = re.compile(
+    r"(?<!\d)(\d+)\s+(\d+)\s*/\s*(\d+)"
+)  # 3 1/2 is not 31/2 either, nor the product that math-verify reads
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)|[+-]?\d+/\d+")  # no exponents: 1e999999999 is a trap
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 # math-verify reads the spaced thousand 1\,000 as the product of 1 and 000.
@@ -56,10 +59,12 @@ def normalise_answer(answer: str) -> str:
     r"""One spelling per answer: no whitespace, ``$`` or final full stop; numbers as reduced fractions.
 
     ``"1,000"``, ``" 1000 "``, ``"1000.0"`` and ``"$1000$."`` all become ``"1000"``; ``\frac{2}{4}`` and ``0.5``
-    become ``"1/2"``. Anything that is not a number stays text.
+    become ``"1/2"``. Anything that is not a number stays text, mixed numbers too.
     """
-    text = "".join(answer.split()).replace("$", "").replace("−", "-").rstrip(".")
-    number = _FRACTION.sub(r"\1/\2", text)
+    text = answer.replace("$", "").replace("−", "-")
+    text = (" " if _MIXED.search(text) else "").join(text.split()).rstrip(".")
+    fraction = _FRACTION.fullmatch(text)
+    number = "{}{}/{}".format(*fraction.groups()) if fraction else text
     if _THOUSANDS.fullmatch(number):
         number = number.replace(",", "")
     if not _NUMBER.fullmatch(number):
@@ -143,7 +148,8 @@ def _same_mathematics(given: str, expected: str) -> bool:
 
 
 def _plain(answer: str) -> str:
-    return _UNESCAPED_DOLLAR.sub("", _SPACED_THOUSANDS.sub("", answer.replace("−", "-")))
+    text = _MIXED.sub(r"\1\\frac{\2}{\3}", answer.replace("−", "-"))
+    return _UNESCAPED_DOLLAR.sub("", _SPACED_THOUSANDS.sub("", text))
 
 
 GRADERS: dict[str, Grader] = {"boxed": grade_boxed, "math-verify": grade_math_verify, "stated": grade_stated}

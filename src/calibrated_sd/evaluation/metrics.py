@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from calibrated_sd.contexts.answers import last_box
 from calibrated_sd.errors import ConfigError, DataError, unknown_name
-from calibrated_sd.evaluation.grading import extract_boxed, graded_part, normalise_answer
+from calibrated_sd.evaluation.grading import graded_part, normalise_answer
 from calibrated_sd.evaluation.statistics import (
     Figure,
     mean_interval,
@@ -34,7 +35,7 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
 
     Columns: ``arm, seed, suite, step, context, problem_id, sample``; ``n_tokens``; ``finished`` (1.0 ended by itself,
     0.0 cut); ``correct`` (1.0, 0.0, NaN where not graded); marker counts ``legacy, lexical, held_out``; ``answer``
-    (normalised content of the last box, None without one).
+    (normalised content of the last box; None without one, or where it is empty).
     """
     rows = [
         {
@@ -53,8 +54,9 @@ def tidy(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def _answer(completion: str) -> str | None:
-    boxed = extract_boxed(graded_part(completion))
-    return None if boxed is None else normalise_answer(boxed)
+    part = graded_part(completion)
+    span = last_box(part, empty=True)  # the box that is graded, see calibrated_sd.evaluation.grading
+    return None if span is None else normalise_answer(part[slice(*span)]) or None
 
 
 def values_by_question(records: Iterable[Record] | pd.DataFrame, column: str) -> dict[Any, Any]:

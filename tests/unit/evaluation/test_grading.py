@@ -63,6 +63,20 @@ def test_the_same_answer(a, b):
     assert grade_boxed(rf"\boxed{{{b}}}", a)
 
 
+@pytest.mark.parametrize("mixed", [r"3\frac{1}{2}", "3 1/2", "$3$ $1/2$", r"3 \dfrac{1}{2}"])
+def test_a_mixed_number_is_not_its_digits_in_a_row(mixed):
+    """Three and a half: 7/2, and neither 31/2 nor 15.5."""
+    box = rf"\boxed{{{mixed}}}"
+    for grade in (grade_boxed, grade_math_verify):
+        if grade is grade_math_verify:
+            pytest.importorskip("math_verify")
+        assert grade(box, "15.5") is False
+        assert grade(box, "31/2") is False
+        assert grade(box, mixed) is True
+    for wanted, right in (("7/2", True), ("1.5", False)):  # no product either
+        assert grade_math_verify(rf"\boxed{{{mixed.replace('$', '')}}}", wanted) is right
+
+
 @pytest.mark.parametrize(
     ("a", "b"),
     [("12", "1"), ("1", "-1"), ("1/3", "0.333"), ("1,00", "100"), ("x", "y"), ("1/0", "0"), ("1e3", "1000"), ("", "0")],

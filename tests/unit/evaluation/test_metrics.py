@@ -116,6 +116,12 @@ def test_spellings_of_one_answer_vote_together():
     assert summarise(rows)["maj@3"]["value"] == 1.0
 
 
+def test_an_empty_box_is_no_vote():
+    rows = [record("a", 0, answer=" ", correct=False), record("a", 1, answer="", correct=False), record("a", 2)]
+    assert tidy(rows)["answer"].tolist() == [None, None, "1"]
+    assert summarise(rows)["maj@3"]["value"] == 1.0
+
+
 def test_ungraded_records_give_no_accuracy(records):
     figures = summarise([{**r, "correct": None} for r in records])
     for name in ("accuracy", "pass@4", "maj@4", "accuracy_given_finished"):
