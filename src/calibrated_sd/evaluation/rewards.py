@@ -89,7 +89,7 @@ class CorrectnessReward:
     def __call__(
         self,
         completions: Sequence[Any],
-        answer: Sequence[str | None] | None = None,
+        answer: Sequence[Any] | None = None,
         completion_ids: Sequence[Sequence[int]] | None = None,
         **_: Any,
     ) -> list[float | None]:
@@ -97,7 +97,7 @@ class CorrectnessReward:
 
         Args:
             completions: texts, or lists of chat messages of which the last one's content is the text.
-            answer: the expected answers.
+            answer: the expected answers: texts or numbers, None where there is none.
             completion_ids: their tokens, for the length term.
 
         Raises:
@@ -108,7 +108,9 @@ class CorrectnessReward:
                 "The correctness reward compares with the data set's column 'answer', which the data set lacks. Rename "
                 "its column of final answers, or train with a reward of your own (reward: module:function)."
             )
-        verdicts = self.pool.grade(zip(map(completion_text, completions), answer, strict=True))
+        # A data set may hold numbers, and NaN (the only thing unequal to itself) where one is missing.
+        expected = [None if one is None or one != one else str(one) for one in answer]
+        verdicts = self.pool.grade(zip(map(completion_text, completions), expected, strict=True))
         rewards = [None if verdict is None else float(verdict) for verdict in verdicts]
         if self.length is None:
             return rewards
@@ -155,7 +157,9 @@ def make_reward(
     return reward
 
 
-def boxed_math_reward(completions: Sequence[Any], answer: Sequence[str | None], **columns: Any) -> list[float | None]:
+def boxed_math_reward(
+    completions: Sequence[Any], answer: Sequence[Any] | None = None, **columns: Any
+) -> list[float | None]:
     r"""Whether the last ``\boxed{…}`` is the answer mathematically: ``make_reward("math-verify")`` as a plain function."""
     return CorrectnessReward("math-verify")(completions, answer, **columns)
 

@@ -58,8 +58,16 @@ def test_rewards_by_hand():
     assert pickle.loads(pickle.dumps(reward)) == reward
     typed = [{"role": "assistant", "content": [{"type": "text", "text": r"\boxed{2}"}]}]
     assert reward([typed, [], [{"role": "assistant", "content": None}]], ["2", "2", "2"]) == [1.0, 0.0, 0.0]
-    with pytest.raises(ConfigError, match="column 'answer'"):
-        reward(completions=["x"], completion_ids=[[1]])
+    for one in (reward, boxed_math_reward):
+        with pytest.raises(ConfigError, match="column 'answer'"):
+            one(completions=["x"], completion_ids=[[1]])
+
+
+def test_answers_may_be_numbers():
+    """A column of integers or floats, as a CSV or the Hub gives it; NaN is a missing answer."""
+    texts = [r"\boxed{4}", r"\boxed{4.0}", r"\boxed{5}", r"\boxed{0.5}", r"\boxed{4}"]
+    for reward in (make_reward("boxed"), boxed_math_reward):
+        assert reward(texts, [4, 4, 4, 0.5, math.nan]) == [1.0, 1.0, 0.0, 1.0, None]
 
 
 @pytest.mark.parametrize(
