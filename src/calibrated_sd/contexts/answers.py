@@ -13,7 +13,8 @@ from calibrated_sd.contexts.strip import strip_thinking
 
 _BRACES = re.compile(r"(?P<box>\\boxed\s*\{)|\\[{}]|(?P<open>\{)|(?P<close>\})")
 _STATED = re.compile(
-    r"(?:\banswers?\b(?:[ \t]+(?:is|are|was|equals)\b)?[ \t]*[:=]?|####)[ \t]*(?P<what>\S[^\n]*)", re.IGNORECASE
+    r"(?:\banswers?\b(?:[ \t]+(?:is|are|was|equals)\b)?[ \t]*(?:[:=][ \t]*)?|####[ \t]*)(?P<what>\S[^\n]*)",
+    re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\d{1,18}(?:\.\d+)?")  # a bound, because longer ones are no answers but loops
 

@@ -28,6 +28,8 @@ def strip_thinking(text: str) -> str:
     >>> strip_thinking("The answer is 4.")
     'The answer is 4.'
     """
-    text = _PAIRED.sub("", text)
+    # Opening tags after the last closing one pair with nothing; a loop of them would each search the text to its end.
+    end = text.rfind(CLOSING_TAG) + len(CLOSING_TAG) if CLOSING_TAG in text else 0
+    text = _PAIRED.sub("", text[:end]) + text[end:]
     _, _, after = text.rpartition(CLOSING_TAG)
     return after.strip()

@@ -1,5 +1,7 @@
 """The final answer of a solution, a wrong one in its place, and the beginning of a solution."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +85,11 @@ def test_a_hint_is_whole_words_and_no_more_than_its_share(text, fraction):
     assert len(hint) <= fraction * len(text.strip())
     assert text.strip().startswith(hint)
     assert hint.split() == text.split()[: len(hint.split())]
+
+
+def test_looping_texts_take_no_time():
+    """Work in proportion to length: these take seconds to minutes if each start searches the rest of the text."""
+    since = time.perf_counter()
+    assert extract_answer("the answer" + " " * 100_000 + "\n") is None
+    assert extract_answer("<think>" * 50_000) is None
+    assert time.perf_counter() - since < 2
