@@ -123,22 +123,35 @@ def _one_filter(rows: Sequence[dict[str, Any]], wanted: str | None, path: Path) 
 
 def _texts(row: Mapping[str, Any], path: Path) -> list[str]:
     """The generated texts of a document: those of its one request."""
-    requests = row["resps"]
-    if len(requests) == 1 and isinstance(requests[0], list) and all(isinstance(t, str) for t in requests[0]):
+    requests, sampled = row["resps"], isinstance(_arguments(row)[1], Mapping)  # scored texts come without settings
+    if (
+        sampled
+        and len(requests) == 1
+        and isinstance(requests[0], list)
+        and all(isinstance(t, str) for t in requests[0])
+    ):
         return requests[0]
     raise DataError(
-        f"{path}, document {row['doc_id']!r}: holds no generated text but {len(requests)} scored continuations, as a "
-        "multiple-choice task has. Give the file of a task with output_type: generate_until."
+        f"{path}, document {row['doc_id']!r}: holds no generated text but {len(requests)} scored ones, as multiple-choice "
+        "and perplexity tasks have. Give the file of a task with output_type: generate_until."
     )
 
 
 def _request(row: Mapping[str, Any]) -> tuple[str, int | None]:
     """Prompt and token limit of a document's request."""
-    arguments = row["arguments"]
-    first = arguments.get("gen_args_0", {}) if isinstance(arguments, Mapping) else dict(enumerate(arguments[0]))
-    prompt, settings = first.get("arg_0", first.get(0, "")), first.get("arg_1", first.get(1))
+    prompt, settings = _arguments(row)
     limit = settings.get("max_gen_toks") if isinstance(settings, Mapping) else None
     return prompt if isinstance(prompt, str) else str(prompt), limit
+
+
+def _arguments(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What the first request of a document was made of: its prompt, and settings of the sampling or a continuation."""
+    arguments = row["arguments"]
+    if isinstance(arguments, Mapping):
+        first = arguments.get("gen_args_0", {})
+        return first.get("arg_0", ""), first.get("arg_1")
+    prompt, settings, *_ = [*(arguments[0] if arguments else ()), "", None]
+    return prompt, settings
 
 
 def _n_tokens(tokenizer: Any, text: str) -> int:
@@ -164,7 +177,7 @@ def _regraded(
     rows: Iterable[Mapping[str, Any]], texts: Iterable[Sequence[str]], grader: str
 ) -> list[list[bool | None]]:
     pairs = [
-        (text, extract_answer(row["target"]) or row["target"])
+        (text, extract_answer(str(row["target"])) or str(row["target"]))
         for row, samples in zip(rows, texts, strict=True)
         for text in samples
     ]

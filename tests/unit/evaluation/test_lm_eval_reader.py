@@ -77,12 +77,21 @@ def test_several_samples_have_no_verdict_of_their_own(tmp_path):
     assert [r["correct"] for r in read_lm_eval(path, grader="stated")] == [True, False, True, False]
 
 
+def test_targets_need_not_be_text(tmp_path):
+    """Older versions of the harness write a target as the task gives it."""
+    path = write(tmp_path, [line(0, r"\boxed{4}", 0.0, target=4), line(1, r"\boxed{4}", 0.0, target=5)])
+    assert [r["correct"] for r in read_lm_eval(path, grader="boxed")] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
         ([{"doc_id": 0, "text": "x"}], "no sample file"),
         ([line(0, "a", 1.0), line(0, "b", 0.0)], "document 0 twice"),
-        ([line(0, "", 1.0, resps=[[["-1.5", "True"]], [["-2.0", "False"]]])], "2 scored continuations"),
+        ([line(0, "", 1.0, resps=[[["-1.5", "True"]], [["-2.0", "False"]]])], "2 scored ones"),
+        # a perplexity task: its score is a string, and no text
+        ([line(0, "-123.4", 1.0, arguments={"gen_args_0": {"arg_0": "some text"}})], "1 scored ones"),
+        ([line(0, "-123.4", 1.0, arguments=[["some text"]])], "1 scored ones"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, lines, words):
