@@ -4,10 +4,12 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+from calibrated_sd.cli.recipes import shipped_recipes
 from calibrated_sd.cli.train import last_checkpoint, warn_of_lost_updates
 from calibrated_sd.errors import OutputError
-from calibrated_sd.experiments.train_recipe import RunArguments
+from calibrated_sd.experiments.train_recipe import RunArguments, parse_recipe
 
 
 def checkpoint(folder, step, *files):
@@ -60,3 +62,16 @@ def test_adapters_float32_and_sharded_states_are_fine(run, given):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_lost_updates(run, given)
+
+
+def test_no_shipped_recipe_for_one_process_loses_its_updates():
+    seen = []
+    for path in shipped_recipes():
+        if "trainer" in yaml.safe_load(path.read_text(encoding="utf-8")):
+            run, read = parse_recipe(path, [], on_this_machine=False)
+            if run.gpus == 1:  # several start with a DeepSpeed launch file
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", UserWarning)
+                    warn_of_lost_updates(run, read)
+                seen.append(path.stem)
+    assert {"full", "lora"} <= set(seen)
