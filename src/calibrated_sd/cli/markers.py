@@ -164,10 +164,13 @@ def _message_parts(message: dict[str, Any]) -> list[Any]:
 
 
 def _units(rows: list[dict[str, Any]]) -> tuple[list[Any], str]:
-    """What is resampled together: rows of one problem, or each row for itself unless every row names its problem."""
+    """What is resampled together: rows of one problem, or each row for itself unless every row names its problem.
+
+    Ids are distinct within a suite only.
+    """
     names = [row.get("problem_id") for row in rows]
     if all(isinstance(name, (str, int)) for name in names):
-        return [str(name) for name in names], "questions"
+        return [f"{row.get('suite', '')}/{name}" for row, name in zip(rows, names, strict=True)], "questions"
     return list(range(len(rows))), "rows"
 
 

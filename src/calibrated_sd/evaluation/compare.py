@@ -99,6 +99,12 @@ def _compare_suite(
     _check_prompts(suite, sides)
     frame_a, frame_b = (one_condition(tidy(side)) for side in sides)
     samples = _check_samples(suite, [frame_a, frame_b])
+    ungraded = [side for side, frame in (("A", frame_a), ("B", frame_b)) if frame["correct"].isna().all()]
+    if ungraded:
+        warnings.append(
+            f"Suite {suite!r}: no answer of {' and '.join(ungraded)} is graded, so accuracies are not compared. Give the "
+            "problems answers, or grade lm-eval's files again (--grader)."
+        )
     comparisons = _comparisons(frame_a, frame_b, samples)
     metrics = {name: compare(frame_a, frame_b, options) for name, compare in comparisons.items()}
     rows = {name: row for name, row in metrics.items() if row["difference"]["value"] is not None}

@@ -150,7 +150,8 @@ def _arguments(row: Mapping[str, Any]) -> tuple[Any, Any]:
     if isinstance(arguments, Mapping):
         first = arguments.get("gen_args_0", {})
         return first.get("arg_0", ""), first.get("arg_1")
-    prompt, settings, *_ = [*(arguments[0] if arguments else ()), "", None]
+    parts: Sequence[Any] = arguments[0] if arguments else ()
+    prompt, settings, *_ = (*parts, "", None)
     return prompt, settings
 
 

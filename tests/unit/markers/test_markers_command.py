@@ -85,6 +85,12 @@ def test_without_problem_ids_rows_are_resampled(write):
     assert "rows" in report["sets"]["legacy"]["per_response"]["method"]
 
 
+def test_equal_ids_in_two_suites_are_two_questions(write):
+    suites = ("train", "train", "heldout", "heldout")
+    (report,) = figures(write([{**row, "problem_id": "0", "suite": s} for row, s in zip(ROWS, suites, strict=True)]))
+    assert (report["questions"], report["sets"]["legacy"]["per_1k"]["n"]) == (2, 2)
+
+
 def test_results_do_not_change_from_run_to_run(write):
     path = write(ROWS)
     assert figures(path) == figures(path)
