@@ -22,7 +22,7 @@ def _spaced(text: str) -> str:
 
 
 _BEFORE = re.compile(
-    r"\A\s*"
+    r"\A"
     + _spaced("Solve the following math problem step by step. The last line of your response should be of the form")
     + r"\s+Answer:\s+\$?Answer\s+\(without\s+quotes\)\s+where\s+\$?Answer\s+"
     + _spaced("is the answer to the problem.")
@@ -31,26 +31,24 @@ _BEFORE = re.compile(
 )
 _AFTER = (
     re.compile(
-        r"\s*"
-        + _spaced('Remember to put your answer on its own line after "Answer:"')
-        + rf"(?:,?\s+{_spaced('and you do not need to use a')}\s+\\boxed\s+command)?\.?\s*\Z",
+        _spaced('Remember to put your answer on its own line after "Answer:"')
+        + rf"(?:,?\s+{_spaced('and you do not need to use a')}\s+\\boxed\s+command)?\.?\Z",
         re.IGNORECASE,
     ),
-    *(re.compile(rf"\s*{_spaced(line)}\s*\Z") for line in (BOXED, BOXED_LETTER, "Please reason step by step.")),
+    *(re.compile(rf"{_spaced(line)}\Z") for line in (BOXED, BOXED_LETTER, "Please reason step by step.")),
 )
 
 
 @lru_cache(maxsize=1 << 16)  # files exist that hold every problem a hundred times
 def bare_question(text: str) -> str:
     """The problem without any of the known instructions, and without blanks around it."""
+    bare = text.strip()  # blanks go here and not in the patterns, which would look at every long run of them again
     while True:
-        bare = _BEFORE.sub("", text)
-        for pattern in _AFTER:
-            bare = pattern.sub("", bare)
-        bare = bare.strip()
-        if bare == text:
+        before = bare
+        for pattern in (_BEFORE, *_AFTER):
+            bare = pattern.sub("", bare).strip()
+        if bare == before:
             return bare
-        text = bare
 
 
 @lru_cache(maxsize=1 << 16)
@@ -75,8 +73,12 @@ def question_of(prompt: str | Sequence[dict[str, str]]) -> str:
 
 
 def same_question(prompt: str | Sequence[dict[str, str]]) -> str:
-    """What two prompts of one problem share: the question, its whitespace squeezed."""
-    return " ".join(question_of(prompt).split())
+    """What two prompts of one problem share: the question and the turns before it, their whitespace squeezed."""
+    turns = [] if isinstance(prompt, str) else [m for m in prompt if m["role"] != "system"]
+    while turns and turns[-1]["role"] != "user":
+        turns.pop()
+    before = [f"{m['role']}: {m['content']}" for m in turns[:-1]]
+    return " ".join(" ".join([*before, question_of(prompt)]).split())
 
 
 def as_messages(prompt: str | Sequence[dict[str, str]], instruction: str | None = BOXED) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from calibrated_sd.data.instructions import bare_question
 from calibrated_sd.data.preparing import prepare_rows
 from calibrated_sd.errors import DataError
 from calibrated_sd.evaluation.datasets import load_problems
@@ -57,6 +58,21 @@ def test_a_list_of_one_answer_is_that_answer_and_of_several_none():
     prepared = prepare(rows)
     assert [problem["answer"] for problem in prepared.problems] == ["42", "42"]
     assert prepared.report.dropped["the answer is not one value"]["count"] == 3
+
+
+def test_the_same_last_turn_after_other_turns_is_another_problem():
+    def talk(first):
+        return [*user(first), {"role": "assistant", "content": "4"}, *user("And twice that?")]
+
+    rows = [{"prompt": talk("2 + 2?"), "answer": "8"}, {"prompt": talk("1 + 3?"), "answer": "9"}]
+    assert prepare(rows).report.kept == 2
+    spoken = [{"role": "system", "content": "Be brief."}, *CHAT]
+    assert prepare([{"prompt": CHAT, "answer": "7"}, {"prompt": spoken, "answer": "7"}]).report.kept == 1
+
+
+def test_long_blanks_take_no_quadratic_time():
+    # A pattern that begins with blanks looks at each of n of them n times: 10^10 steps here, a minute and more.
+    assert bare_question("What is 3" + " " * 100_000 + "+ 4?").endswith("+ 4?")
 
 
 def test_an_evaluation_refuses_several_answers(tmp_path):
