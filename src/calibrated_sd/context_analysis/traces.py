@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def find_traces(source: str, problems: Sequence[Mapping[str, Any]], seed: int = 
 
     Raises:
         ConfigError: another `source`.
-        DataError: no problem has a trace, or the file of completions cannot be read.
+        DataError: no problem has a trace, or the file of completions cannot be read or holds several runs.
     """
     if source == "built":
         found = [[] if (trace := built_trace(p, seed)) is None else [trace] for p in problems]
@@ -79,7 +79,7 @@ def find_traces(source: str, problems: Sequence[Mapping[str, Any]], seed: int = 
     return found
 
 
-def built_trace(problem: Mapping[str, Any], seed: int = 0) -> Trace | None:
+def built_trace(problem: Mapping[str, Any], seed: int = 0, avoid: Collection[str] = ()) -> Trace | None:
     """A text that solves the problem and doubts on the way; None without a worked solution.
 
     The lines of the solution, and between them sentences that express doubt, at random but fixed places; the last line,
@@ -88,32 +88,39 @@ def built_trace(problem: Mapping[str, Any], seed: int = 0) -> Trace | None:
     Args:
         problem: with `problem_id`, `prompt` and perhaps `solution`.
         seed: places the doubt.
+        avoid: sentences of doubt that are not used.
     """
     rng = random.Random(f"trace/{seed}/{problem['problem_id']}")
     puzzle = puzzle_of(problem)
     if puzzle is not None:
         return Trace(0, search(puzzle, rng, Habits()).text)
     lines = solution_lines(str(problem.get("solution") or ""))
-    return Trace(0, hedged(lines, rng), plain="\n".join(lines)) if lines else None
+    return Trace(0, hedged(lines, rng, avoid), plain="\n".join(lines)) if lines else None
 
 
 def hedged_solution(problem: Mapping[str, Any], seed: int = 0) -> str | None:
-    """The same with other sentences at other places: what a context shows that is itself full of doubt."""
-    trace = built_trace(problem, seed + 1)
+    """The same with other sentences at other places: what a context shows that is itself full of doubt.
+
+    No sentence is one of the built trace of this seed, which would then only have to be copied.
+    """
+    own = built_trace(problem, seed)
+    trace = built_trace(problem, seed + 1, () if own is None else own.text.splitlines())
     return None if trace is None else trace.text
 
 
-def hedged(lines: Sequence[str], rng: random.Random) -> str:
+def hedged(lines: Sequence[str], rng: random.Random, avoid: Collection[str] = ()) -> str:
     """The lines with doubt between them.
 
     Args:
         lines: at least one; nothing comes after the last.
         rng: chooses sentences and places.
+        avoid: sentences that are not used.
     """
+    doubt, held_out = ([s for s in sentences if s not in avoid] for sentences in (HEDGES, HELD_OUT_HEDGES))
     gaps: list[list[str]] = [[] for _ in lines]  # gaps[i] stands before line i
     room = PER_GAP * len(gaps)
     n_held_out = min(N_HELD_OUT, room // 4)
-    sentences = rng.sample(HEDGES, min(N_HEDGES, room - n_held_out)) + rng.sample(HELD_OUT_HEDGES, n_held_out)
+    sentences = rng.sample(doubt, min(N_HEDGES, room - n_held_out)) + rng.sample(held_out, n_held_out)
     rng.shuffle(sentences)
     for sentence in sentences:
         gap = rng.choice([gap for gap in gaps if len(gap) < PER_GAP])
@@ -132,10 +139,17 @@ def solution_lines(solution: str) -> list[str]:
 
 def _sampled(path: str, problems: Sequence[Mapping[str, Any]]) -> list[list[Trace]]:
     by_problem: dict[tuple[str, str], list[Trace]] = {}
+    runs = set()
     for row in read_completions(path):
         if row["context"] == "none" and row["completion"].strip():
+            runs.add((row["arm"], row["seed"], row["step"]))
             key = (row["suite"], row["problem_id"])
             by_problem.setdefault(key, []).append(
                 Trace(row["sample"], row["completion"], is_sample=True, prompt_sha256=row["prompt_sha256"])
             )
+    if len(runs) > 1:
+        raise DataError(
+            f"{path} holds the samples of {len(runs)} runs (different arm, seed or step), but a probe scores those that "
+            "its one model wrote. Give a file of one run."
+        )
     return [sorted(by_problem.get((p["suite"], p["problem_id"]), []), key=lambda trace: trace.index) for p in problems]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from calibrated_sd.context_analysis.hedge_sentences import HEDGES, HELD_OUT_HEDGES, NEUTRAL_WORDS
 from calibrated_sd.context_analysis.slots import find_slots
-from calibrated_sd.context_analysis.traces import built_trace, find_traces, hedged, solution_lines
+from calibrated_sd.context_analysis.traces import built_trace, find_traces, hedged, hedged_solution, solution_lines
 from calibrated_sd.errors import ConfigError, DataError
 from calibrated_sd.markers import MarkerSet, count_markers
 from calibrated_sd.organism.suites import load_suite
@@ -40,6 +41,16 @@ def test_doubt_stands_between_the_lines():
     assert len(hedged(["one line"], random.Random(0)).split("\n")) == 1 + 4  # four sentences in its only gap
 
 
+def test_the_hedged_solution_doubts_in_other_sentences():
+    """Else the positive control would lift the markers by being copied."""
+    for seed in range(20):
+        own, shown = (
+            set(text.split("\n")) for text in (built_trace(PROBLEM, seed).text, hedged_solution(PROBLEM, seed))
+        )
+        assert own & shown == set(SOLUTION.split("\n"))
+        assert len(shown) == 4 + 9 + 2
+
+
 def test_lines_of_a_solution():
     assert solution_lines("He has 48/2=<<48/2=24>>24.\n\n#### 24") == ["He has 48/2=24.", "#### 24"]
     assert solution_lines("Half is 24. So 24.5 are left. It is 3.") == ["Half is 24.", "So 24.5 are left.", "It is 3."]
@@ -55,29 +66,30 @@ def test_columns_and_samples(tmp_path):
     rows = [{**PROBLEM, "draft": "Hmm."}, {**PROBLEM, "problem_id": "ann", "draft": None}]
     assert [[t.text for t in of] for of in find_traces("column:draft", rows)] == [["Hmm."], []]
     counts = {"legacy": 1, "lexical": 1, "held_out": 0}
-    path = write_jsonl(
-        tmp_path / "completions.jsonl",
-        [
-            CompletionRecord(
-                suite="s",
-                problem_id="ann",
-                sample=sample,
-                prompt_sha256="",
-                completion=f"Hmm {sample}.",
-                finish_reason="stop",
-                n_tokens=3,
-                correct=None,
-                markers=counts,
-                context=context,
-            )
-            for sample, context in ((1, "none"), (0, "none"), (0, "solution"))
-        ],
-    )
+    records = [
+        CompletionRecord(
+            suite="s",
+            problem_id="ann",
+            sample=sample,
+            prompt_sha256="",
+            completion=f"Hmm {sample}.",
+            finish_reason="stop",
+            n_tokens=3,
+            correct=None,
+            markers=counts,
+            context=context,
+        )
+        for sample, context in ((1, "none"), (0, "none"), (0, "solution"))
+    ]
+    path = write_jsonl(tmp_path / "completions.jsonl", records)
     found = find_traces(str(path), rows)
     assert [[(t.index, t.text, t.is_sample) for t in of] for of in found] == [
         [],
         [(0, "Hmm 0.", True), (1, "Hmm 1.", True)],
     ]
+    write_jsonl(path, [*records, replace(records[0], seed=1)])  # sample 1 of two seeds would be one text
+    with pytest.raises(DataError, match="samples of 2 runs"):
+        find_traces(str(path), rows)
 
 
 @pytest.mark.parametrize(
