@@ -31,7 +31,10 @@ def load_rows(run: RunArguments, settings: Any) -> list[dict[str, Any]]:
 
     n = 64 if run.n_problems is None and run.problems == "organism" else run.n_problems
     batch = getattr(settings, "generation_batch_size", None) or 0
-    prompts = batch // settings.num_generations if run.repeat_problems and batch else 1
+    if run.repeat_problems and batch:  # of all processes, also where a plan is made by one
+        prompts = batch // settings.world_size * run.gpus // settings.num_generations
+    else:
+        prompts = 1
     return training_rows(
         {"problems": run.problems, "n_train_problems": n, "subset_seed": run.subset_seed}, prompts_per_batch=prompts
     )
