@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -27,6 +28,8 @@ START_LIMIT_S = 120.0
 """How long a worker may take to import its libraries before the pool gives up."""
 IN_PROCESS = ("boxed",)
 """Graders that always finish at once and are called directly."""
+SUSPICIOUS = 8
+"""If so many answered pairs are graded at once and none of them can be judged, it is the grader that is wrong."""
 
 
 class GradingPool:
@@ -55,16 +58,31 @@ class GradingPool:
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._has_warned = False
 
     def grade(self, pairs: Iterable[tuple[str, str | None]]) -> list[bool | None]:
         """Right, wrong or None (time limit, crash, no answer) for each pair, in the order of the pairs.
 
-        A verdict depends on its pair alone, save that a pair near the time limit may be late on a busy machine.
+        A verdict depends on its pair alone, save that a pair near the time limit may be late on a busy machine. Warns,
+        once, if no pair of a batch of :data:`SUSPICIOUS` or more can be judged: errors of a grader are None like any
+        other.
 
         Raises:
             ConfigError: the grader cannot be loaded in a process of its own.
         """
         pairs = list(pairs)
+        verdicts = self._verdicts(pairs)
+        n_answered = sum(answer is not None for _, answer in pairs)
+        if n_answered >= SUSPICIOUS and not self._has_warned and all(verdict is None for verdict in verdicts):
+            self._has_warned = True
+            warnings.warn(
+                f"The grader {self.grader!r} could judge none of {n_answered} answers: it failed or took too long "
+                f"({self.timeout_s:g} s) every time. Call it on one completion and its answer to see why.",
+                stacklevel=2,
+            )
+        return verdicts
+
+    def _verdicts(self, pairs: list[tuple[str, str | None]]) -> list[bool | None]:
         if self.grader in IN_PROCESS:
             return [verdict_of(self._function, *pair) for pair in pairs]
         with self._lock:

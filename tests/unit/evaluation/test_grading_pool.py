@@ -183,3 +183,15 @@ def test_a_grader_that_a_process_cannot_load_is_an_error_and_no_ungraded_pair(mo
     with pytest.raises(ConfigError, match="only in the main process"):
         pool.grade([("1", "1")])
     assert not pool._workers
+
+
+def test_a_grader_that_always_fails_is_noticed(moody, recwarn):
+    with GradingPool(moody, workers=1, timeout_s=20) as pool:
+        assert pool.grade([("raise", "1")] * 7 + [("raise", None)]) == [None] * 8  # may be chance
+        assert pool.grade([("raise", "1")] * 8 + [("1", "1")]) == [None] * 8 + [True]
+        assert not recwarn
+        with pytest.warns(UserWarning, match="could judge none of 8 answers"):
+            assert pool.grade([("raise", "1")] * 8) == [None] * 8
+        recwarn.clear()
+        pool.grade([("raise", "1")] * 8)
+        assert not recwarn  # once is enough
