@@ -107,6 +107,9 @@ def prepare_command(
     from calibrated_sd.records import check_output
 
     chosen = choose(what, source_file or (), name)
+    if chosen.source is not None and what != chosen.source.name:
+        line = f"{what} is called like {chosen.source.name} ({chosen.source.title}) and is read as that set."
+        console.print(line, highlight=False, markup=False)
     generated = chosen.source is not None and chosen.source.generator is not None and not chosen.files
     if size is not None and not generated:
         raise ConfigError("--size is for sources that are generated (gsm-symbolic). Leave it out.")

@@ -26,7 +26,7 @@ def load_rows(run: RunArguments, settings: Any) -> list[dict[str, Any]]:
     if run.trainer == "sft":
         from calibrated_sd.experiments.sft_rows import sft_rows
 
-        return sft_rows(run.problems, run.n_problems)
+        return _as_many_as_wanted(sft_rows(run.problems, run.n_problems), run)
     from calibrated_sd.experiments.training import training_rows
 
     n = 64 if run.n_problems is None and run.problems == "organism" else run.n_problems
@@ -35,9 +35,19 @@ def load_rows(run: RunArguments, settings: Any) -> list[dict[str, Any]]:
         prompts = batch // settings.world_size * run.gpus // settings.num_generations
     else:
         prompts = 1
-    return training_rows(
-        {"problems": run.problems, "n_train_problems": n, "subset_seed": run.subset_seed}, prompts_per_batch=prompts
-    )
+    recipe = {"problems": run.problems, "n_train_problems": n, "subset_seed": run.subset_seed}
+    return _as_many_as_wanted(training_rows(recipe, prompts_per_batch=prompts), run)
+
+
+def _as_many_as_wanted(rows: list[dict[str, Any]], run: RunArguments) -> list[dict[str, Any]]:
+    # Rows of SFT are counted as they are: several answers to one problem are several rows.
+    found = len(rows) if run.trainer == "sft" else len({str(row["prompt"]) for row in rows})
+    if run.n_problems is not None and found < run.n_problems:
+        warnings.warn(
+            f"n_problems is {run.n_problems}, but {run.problems} holds {found}: all of them are used.",
+            stacklevel=3,
+        )
+    return rows
 
 
 def is_main_process() -> bool:

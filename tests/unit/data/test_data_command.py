@@ -141,6 +141,14 @@ def test_coverage(csd, file, tmp_path):
     assert "no problem file dapo-math-17k. Prepare one with csd data prepare" in shown
 
 
+def test_a_file_that_is_called_like_a_known_set_is_said_to_be_read_as_one(csd, file, tmp_path):
+    assert "read as that set" not in csd("data", "prepare", file, "--output", tmp_path / "data")[1]
+    mine = file.rename(tmp_path / "gsm8k.jsonl")
+    code, shown = csd("data", "prepare", mine, "--output", tmp_path / "data")
+    assert code == 0
+    assert "gsm8k.jsonl is called like gsm8k (GSM8K, test set) and is read as that set." in shown
+
+
 def test_coverage_of_other_settings_does_not_join_the_old_subsets(csd, file, tmp_path):
     words = ("data", "coverage", file, "--rows", "8", "--output", tmp_path / "c", "--if-exists", "resume")
     assert csd(*words, "--sizes", "1,4")[0] == 0

@@ -139,6 +139,12 @@ def test_few_problems_are_repeated_until_they_fill_a_generation_batch(recipe, n,
     assert len({row["prompt"][0]["content"] for row in found}) == n
 
 
+def test_fewer_problems_than_wanted_are_said(recipe):
+    run, settings = parse_recipe(recipe(**OWN["sdpo"], n_problems=9), [])
+    with pytest.warns(UserWarning, match=r"n_problems is 9, but .*problems\.jsonl holds 8"):
+        assert len(load_rows(run, settings)) == 8
+
+
 def test_a_plan_by_one_process_repeats_problems_for_all_of_them(recipe):
     # 8 processes of 8 rollouts, 4 of a problem, take 16 problems; one process alone would take 2.
     run, settings = parse_recipe(recipe(**OWN["sdpo"], gpus=8, n_problems=1, repeat_problems=True), [])
