@@ -16,6 +16,7 @@ from calibrated_sd.context_analysis.ladder_prompts import RUNGS
 from calibrated_sd.evaluation.metrics import summarise, tidy, values_by_question
 from calibrated_sd.evaluation.resampling import ratio
 from calibrated_sd.evaluation.statistics import (
+    CONFIDENCE,
     Figure,
     Values,
     holm,
@@ -39,6 +40,10 @@ TITLES = {
 """Rows of the table; the numbers are the paper's."""
 DENSITY_RATIO, GAIN = 0.6, 0.3
 """Largest density ratio s/∅ and smallest accuracy gain s − ∅ that count as the paper's effect on a small model."""
+
+FEW_MARKERS = 5
+"""Without context, fewer markers than this among all samples are no base for a ratio with an interval (the old rule for
+expected counts in a table)."""
 
 
 def level_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -96,9 +101,37 @@ def ladder_figures(records: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[s
 
 def _ratios(level: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Figure]:
     shown = {"n_tokens": ratio_interval(level["n_tokens"], base["n_tokens"])}
+    tokens = _total(level["n_tokens"]) / _total(base["n_tokens"])
     for name in MARKER_COUNTS:
-        shown[f"{name}_per_response"] = ratio_interval(level[name], base[name])
-        shown[f"{name}_per_1k"] = density_ratio(level[name], level["n_tokens"], base[name], base["n_tokens"])
+        counts = _total(level[name]), _total(base[name])
+        responses = ratio_interval(level[name], base[name])
+        shown[f"{name}_per_response"] = _with_few_markers(responses, *counts, 1.0)
+        density = density_ratio(level[name], level["n_tokens"], base[name], base["n_tokens"])
+        shown[f"{name}_per_1k"] = _with_few_markers(density, *counts, tokens)
+    return shown
+
+
+def _total(values: Mapping[Any, Any]) -> float:
+    return float(sum(np.nansum(samples) for samples in values.values()))
+
+
+def _with_few_markers(shown: Figure, count: float, base_count: float, exposure: float) -> Figure:
+    """The ratio, where resampling few markers or none would claim certainty with another interval or without one.
+
+    No marker under the context: up to 3.7 could have been missed (Poisson), over what the base would have given there.
+
+    Args:
+        shown: as resampling gives it.
+        count, base_count: markers of all samples, under the context and without it.
+        exposure: tokens (or responses) under the context over those without it.
+    """
+    if base_count < FEW_MARKERS:
+        why = f"{base_count:.0f} markers without context are too few for an interval"
+        return figure(shown["value"], None, None, shown["n"], shown["unit"], why)
+    if count == 0:
+        end = -float(np.log((1 - CONFIDENCE) / 2)) / (base_count * exposure)
+        why = f"{CONFIDENCE:.0%} Poisson, no marker under the context; the base taken as known"
+        return figure(0.0, 0.0, end, shown["n"], shown["unit"], why)
     return shown
 
 

@@ -160,3 +160,28 @@ def test_the_printed_tables(found):
     assert first[2].startswith("104 [")
     assert ratio_rows(found)[1][1:4] == ["–"] * 3
     assert interval_text({"value": 13054.0, "lo": 12000.0, "hi": None}) == "13,054 [12,000, ∞]"
+
+
+def test_a_ratio_of_few_markers_has_no_interval_and_proves_nothing():
+    """1 marker without context and none with it: resampling alone would say 0 [0, 0]."""
+    few = [record(f"p{i}", 0, correct=True, n_tokens=100, markers=int(i == 0), context="none") for i in range(8)]
+    none = [record(f"p{i}", 0, correct=True, n_tokens=50, markers=0, context="solution") for i in range(8)]
+    found = ladder_figures({"none": few, "solution": none})
+    shown = found["ratios_to_none"]["solution"]["legacy_per_1k"]
+    assert (shown["value"], shown["lo"], shown["hi"]) == (0.0, None, None)
+    assert "1 markers without context are too few" in shown["method"]
+    (check,) = [c for c in found["checks"] if c["statement"] == "legacy density, s/∅ ≤ 0.6"]
+    assert check["verdict"] == "not shown"
+
+
+def test_no_marker_under_a_context_still_leaves_an_upper_end():
+    """16 samples × 10 markers without context, none in half as many tokens: 3.689 / (160 · 0.5) = 0.0461."""
+    base = [
+        record(f"p{i}", k, correct=True, n_tokens=100, markers=10, context="none") for i in range(8) for k in (0, 1)
+    ]
+    none = [
+        record(f"p{i}", k, correct=True, n_tokens=50, markers=0, context="solution") for i in range(8) for k in (0, 1)
+    ]
+    shown = ladder_figures({"none": base, "solution": none})["ratios_to_none"]["solution"]
+    assert shown["legacy_per_1k"]["hi"] == pytest.approx(3.689 / 80, abs=1e-4)
+    assert shown["legacy_per_response"]["hi"] == pytest.approx(3.689 / 160, abs=1e-4)
