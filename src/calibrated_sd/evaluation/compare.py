@@ -16,7 +16,14 @@ import pandas as pd
 from calibrated_sd.errors import DataError
 from calibrated_sd.evaluation.hedging import density_gaps
 from calibrated_sd.evaluation.matched_length import accuracy_at_equal_length, right_within, token_budgets
-from calibrated_sd.evaluation.metrics import majority_correct, one_condition, pass_at_k, per_question, tidy
+from calibrated_sd.evaluation.metrics import (
+    majority_correct,
+    one_condition,
+    pass_at_k,
+    per_question,
+    tidy,
+    votes_are_known,
+)
 from calibrated_sd.evaluation.statistics import (
     Figure,
     PairedDifference,
@@ -151,7 +158,8 @@ def _comparisons(a: pd.DataFrame, b: pd.DataFrame, n: int) -> dict[str, Comparis
     found["accuracy_matched_length"] = _at_equal_length
     if n > 1 and a["correct"].notna().all() and b["correct"].notna().all():
         found[f"pass@{n}"] = _means(partial(_reduced, columns=("correct",), reduce=_any_right))
-        found[f"maj@{n}"] = _means(partial(_reduced, columns=("answer", "correct"), reduce=majority_correct))
+        if votes_are_known(a) and votes_are_known(b):
+            found[f"maj@{n}"] = _means(partial(_reduced, columns=("answer", "correct"), reduce=majority_correct))
     found["truncated_share"] = _means(partial(_reduced, columns=("finished",), reduce=lambda done: 1.0 - done))
     found["n_tokens"] = _means(_column("n_tokens"), unit="tokens")
     for name in MARKER_COUNTS:

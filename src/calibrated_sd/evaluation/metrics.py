@@ -125,6 +125,11 @@ def majority_correct(answers: Sequence[str | None], correct: Sequence[float]) ->
     return sum(winners) / len(winners) if winners else 0.0
 
 
+def votes_are_known(frame: pd.DataFrame) -> bool:
+    """Whether every right completion of a :func:`tidy` frame has a boxed answer; no, if the grader reads others, too."""
+    return not (frame["answer"].isna() & (frame["correct"] == 1)).any()
+
+
 def summarise(
     records: Iterable[Record] | pd.DataFrame, *, ks: Sequence[int] | None = None, rng: int = 0, **options: Any
 ) -> dict[str, Figure]:
@@ -132,7 +137,7 @@ def summarise(
 
     Keys: ``accuracy`` (avg@n), ``pass@k``, ``maj@n``, ``accuracy_given_finished``, ``truncated_share``, ``n_tokens``,
     and for each marker set ``<set>_per_response`` and ``<set>_per_1k`` (per thousand generated tokens). Accuracy
-    figures have value None where nothing was graded; pass@k and maj@n need every sample graded.
+    figures have value None where nothing was graded; pass@k and maj@n need every sample graded, and maj@n boxed answers.
 
     Args:
         records: completion records or their :func:`tidy` frame; several seeds are a second level of resampling.
@@ -159,7 +164,8 @@ def summarise(
             raise ConfigError(f"pass@{k} needs {k} samples per question, but there are only {n_samples}. Raise --n.")
         chance = per_question(graded, "correct", reduce=lambda c, k=k: pass_at_k(len(c), int(c.sum()), k))
         figures[f"pass@{k}"] = mean_interval(chance, **options)
-    majority = per_question(graded, "answer", "correct", reduce=majority_correct)
+    voting = graded if votes_are_known(graded) else graded.iloc[:0]
+    majority = per_question(voting, "answer", "correct", reduce=majority_correct)
     figures[f"maj@{n_samples}"] = mean_interval(majority, **options)
 
     # Right and finished over finished, so an unfinished completion is left out above and below the line.

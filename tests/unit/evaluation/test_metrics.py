@@ -122,6 +122,13 @@ def test_an_empty_box_is_no_vote():
     assert summarise(rows)["maj@3"]["value"] == 1.0
 
 
+def test_right_answers_outside_of_a_box_make_the_vote_unknown():
+    """The grader `stated` takes them; counted as no vote they would lose to any box."""
+    rows = [record("a", 0, answer=""), record("a", 1, answer=""), record("a", 2, answer="3", correct=False)]
+    figures = summarise(rows)
+    assert (figures["maj@3"]["value"], figures["pass@3"]["value"]) == (None, 1.0)
+
+
 def test_ungraded_records_give_no_accuracy(records):
     figures = summarise([{**r, "correct": None} for r in records])
     for name in ("accuracy", "pass@4", "maj@4", "accuracy_given_finished"):
