@@ -21,8 +21,8 @@ def sft_rows(path: str, n: int | None = None) -> list[dict[str, Any]]:
     """Prompt and completion of every row of a file, as chats.
 
     Args:
-        path: .jsonl with the columns `prompt` and `completion` (texts or message lists), as `csd off-policy` writes it;
-            or a problem file whose `solution` is then the completion.
+        path: a file with the columns `prompt` and `completion` (texts or message lists), as `csd off-policy` writes it;
+            or a problem file whose `solution` is then the completion. Any format that problems come in.
         n: only the first so many.
 
     Raises:
@@ -40,12 +40,10 @@ def sft_rows(path: str, n: int | None = None) -> list[dict[str, Any]]:
 
 
 def _with_completions(path: str) -> list[dict[str, Any]] | None:
-    """Rows of a JSONL file with completions; None for any other file."""
-    from calibrated_sd.records import read_jsonl
+    """Rows of a file with completions; None for any other file."""
+    from calibrated_sd.evaluation.problem_files import iter_rows
 
-    if Path(path).suffix.lower() != ".jsonl" or not Path(path).is_file():
-        return None
-    rows = read_jsonl(path, check_version=False)
+    rows = list(iter_rows(Path(path)))
     return rows if any(COMPLETION in row for row in rows) else None
 
 

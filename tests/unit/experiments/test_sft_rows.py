@@ -33,6 +33,18 @@ def test_texts_become_chats_and_chats_stay(write):
     assert sft_rows(path, 1) == [first]
 
 
+def test_completions_are_read_in_every_format_that_problems_come_in(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"prompt": [{"role": "user", "content": "one"}], "completion": "wait one", "finish_reason": None}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    (tmp_path / "rows.csv").write_text("prompt,completion\none,wait one\n")
+    (row,) = sft_rows(str(tmp_path / "rows.parquet"))
+    assert row["completion"] == [{"role": "assistant", "content": "wait one"}]
+    assert sft_rows(str(tmp_path / "rows.csv")) == [row]
+
+
 def test_without_completions_the_worked_solution_is_learnt(write):
     path = write(
         {"problem": "one", "answer": "1", "solution": "wait 1"}, {"problem": "two", "answer": "2", "solution": "2"}
