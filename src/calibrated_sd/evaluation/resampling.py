@@ -130,15 +130,25 @@ def swap_arms(
     if n == 1 or np.array_equal(a, b):
         return 1.0
     exact = 2**n <= n_resamples
-    if exact:
-        swaps = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-    else:
-        swaps = np.random.default_rng(rng).integers(2, size=(n_resamples, n))
-    moved = swaps @ (b - a).T / n  # (resamples, tables)
+    count = 2**n if exact else n_resamples
+    generator, step = np.random.default_rng(rng), max(1, _MAX_CELLS // n)
+    moved = np.concatenate(  # (resamples, tables)
+        [
+            _swaps(first, min(step, count - first), n, None if exact else generator) @ (b - a).T / n
+            for first in range(0, count, step)
+        ]
+    )
     with np.errstate(all="ignore"):
         drawn = np.abs(statistic(*(a.mean(axis=1) + moved).T, *(b.mean(axis=1) - moved).T))
         observed = float(np.abs(statistic(*a.mean(axis=1), *b.mean(axis=1))))
     if np.isnan(observed):
         return None
     extreme = int((~(drawn < observed * (1 - 1e-9))).sum())  # rounding must not break a tie
-    return extreme / len(swaps) if exact else (extreme + 1) / (n_resamples + 1)
+    return extreme / count if exact else (extreme + 1) / (count + 1)
+
+
+def _swaps(first: int, size: int, n: int, generator: np.random.Generator | None) -> np.ndarray:
+    """Which of n questions are exchanged, (size, n) of 0 and 1: drawn, or from the ``first`` on of all that there are."""
+    if generator is not None:
+        return generator.integers(2, size=(size, n))
+    return (np.arange(first, first + size)[:, None] >> np.arange(n)) & 1

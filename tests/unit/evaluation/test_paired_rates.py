@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from calibrated_sd.errors import DataError
+from calibrated_sd.evaluation import resampling
 from calibrated_sd.evaluation.resampling import swap_arms
 from calibrated_sd.evaluation.statistics import paired_difference, paired_ratio_difference, statistic_interval
 
@@ -60,3 +61,17 @@ def test_other_questions_are_refused():
         paired_ratio_difference({0: 1}, {0: 1}, {1: 1}, {1: 1}, unit="u")
     with pytest.raises(DataError, match="same questions"):
         statistic_interval([{0: 1}, {1: 1}], lambda x, y: x, unit="u")
+
+
+@pytest.mark.parametrize("n", [8, 40])  # all exchanges, random ones
+def test_exchanges_in_blocks_are_the_same_exchanges(n, monkeypatch):
+    """Thousands of questions are exchanged block by block, which bounds memory and changes nothing."""
+    a, b = np.random.default_rng(1).random((2, 2, n))
+
+    def p_value():
+        return swap_arms(a, b, lambda ca, ta, cb, tb: ca / ta - cb / tb, 500, 0)
+
+    whole = p_value()
+    monkeypatch.setattr(resampling, "_MAX_CELLS", 3 * n)
+    assert p_value() == whole
+    assert 0 < whole < 1
