@@ -23,6 +23,7 @@ from calibrated_sd.evaluation.metrics import (
     per_question,
     tidy,
     votes_are_known,
+    wholly_graded,
 )
 from calibrated_sd.evaluation.statistics import (
     Figure,
@@ -156,10 +157,10 @@ def _comparisons(a: pd.DataFrame, b: pd.DataFrame, n: int) -> dict[str, Comparis
     for budget in token_budgets(a, b):
         found[f"accuracy_within@{budget}"] = _means(partial(right_within, budget=budget))
     found["accuracy_matched_length"] = _at_equal_length
-    if n > 1 and a["correct"].notna().all() and b["correct"].notna().all():
-        found[f"pass@{n}"] = _means(partial(_reduced, columns=("correct",), reduce=_any_right))
+    if n > 1:
+        found[f"pass@{n}"] = _means(partial(_whole, columns=("correct",), reduce=_any_right))
         if votes_are_known(a) and votes_are_known(b):
-            found[f"maj@{n}"] = _means(partial(_reduced, columns=("answer", "correct"), reduce=majority_correct))
+            found[f"maj@{n}"] = _means(partial(_whole, columns=("answer", "correct"), reduce=majority_correct))
     found["truncated_share"] = _means(partial(_reduced, columns=("finished",), reduce=lambda done: 1.0 - done))
     found["n_tokens"] = _means(_column("n_tokens"), unit="tokens")
     for name in MARKER_COUNTS:
@@ -175,6 +176,10 @@ def _column(name: str) -> Callable[[pd.DataFrame], Any]:
 
 def _reduced(frame: pd.DataFrame, columns: tuple[str, ...], reduce: Callable[..., Any] = list) -> dict[Any, Any]:
     return per_question(frame, *columns, reduce=reduce)
+
+
+def _whole(frame: pd.DataFrame, columns: tuple[str, ...], reduce: Callable[..., Any]) -> dict[Any, Any]:
+    return per_question(wholly_graded(frame), *columns, reduce=reduce)
 
 
 def _any_right(correct: np.ndarray) -> float:

@@ -125,6 +125,13 @@ def majority_correct(answers: Sequence[str | None], correct: Sequence[float]) ->
     return sum(winners) / len(winners) if winners else 0.0
 
 
+def wholly_graded(frame: pd.DataFrame) -> pd.DataFrame:
+    """The questions (of a seed) all of whose samples have a verdict: one that hung the grader costs its question only."""
+    if frame["correct"].notna().all():
+        return frame
+    return frame[frame["correct"].notna().groupby([frame["seed"], frame["problem_id"]]).transform("all")]
+
+
 def votes_are_known(frame: pd.DataFrame) -> bool:
     """Whether every right completion of a :func:`tidy` frame has a boxed answer; no, if the grader reads others, too."""
     return not (frame["answer"].isna() & (frame["correct"] == 1)).any()
@@ -137,7 +144,8 @@ def summarise(
 
     Keys: ``accuracy`` (avg@n), ``pass@k``, ``maj@n``, ``accuracy_given_finished``, ``truncated_share``, ``n_tokens``,
     and for each marker set ``<set>_per_response`` and ``<set>_per_1k`` (per thousand generated tokens). Accuracy
-    figures have value None where nothing was graded; pass@k and maj@n need every sample graded, and maj@n boxed answers.
+    figures have value None where nothing was graded; pass@k and maj@n are of the questions all of whose samples were graded,
+    and maj@n needs boxed answers.
 
     Args:
         records: completion records or their :func:`tidy` frame; several seeds are a second level of resampling.
@@ -155,7 +163,7 @@ def summarise(
     options = {**options, "rng": rng}
     n_samples = int(frame.groupby(["seed", "problem_id"]).size().min())
     column = {name: per_question(frame, name) for name in _NUMBERS}
-    graded = frame if frame["correct"].notna().all() else frame.iloc[:0]
+    graded = wholly_graded(frame)
 
     figures = {"accuracy": mean_interval(column["correct"], **options)}
     figures["accuracy"]["method"] = f"avg@{n_samples}; {figures['accuracy']['method']}"

@@ -124,7 +124,7 @@ def test_questions_without_a_grade_are_no_zeros():
     rows = compare_runs(run(BASE), ungraded, **OPTIONS)["suites"]["heldout"]["metrics"]
     assert (rows["accuracy"]["difference"]["n"], rows["n_tokens"]["difference"]["n"]) == (3, 4)
     assert rows["accuracy"]["difference"]["value"] == pytest.approx(-0.5 / 3)
-    assert "pass@2" not in rows
+    assert rows["pass@2"]["difference"]["n"] == rows["maj@2"]["difference"]["n"] == 3
     found = compare_runs(run(BASE), [{**r, "correct": None} for r in run(WORSE)], **OPTIONS)
     assert [w for w in found["warnings"] if "no answer of B is graded" in w] == found["warnings"] != []
     rows = found["suites"]["heldout"]["metrics"]

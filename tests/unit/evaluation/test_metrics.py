@@ -116,6 +116,15 @@ def test_spellings_of_one_answer_vote_together():
     assert summarise(rows)["maj@3"]["value"] == 1.0
 
 
+def test_a_sample_without_a_verdict_costs_its_question_only():
+    """One time limit among thousands of samples must not take pass@k away: b is right twice, a is not known."""
+    rows = [record("a", 0, correct=None), record("a", 1), record("b", 0), record("b", 1)]
+    figures = summarise(rows)
+    for name in ("pass@2", "maj@2"):
+        assert (figures[name]["value"], figures[name]["n"]) == (1.0, 1)
+    assert figures["accuracy"]["n"] == 2
+
+
 def test_an_empty_box_is_no_vote():
     rows = [record("a", 0, answer=" ", correct=False), record("a", 1, answer="", correct=False), record("a", 2)]
     assert tidy(rows)["answer"].tolist() == [None, None, "1"]
