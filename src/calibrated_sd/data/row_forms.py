@@ -22,6 +22,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
 """Column names looked for, as in ``evaluation.datasets``, and further ones for identifiers."""
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_BARE_BOX = re.compile(r"\\boxed\s*([^\s{}$\\][^{}$\\\n]*)\$")
 _LEVEL = re.compile(r"(?:level\s*)?(\d+)", re.IGNORECASE)
 
 
@@ -118,8 +119,10 @@ class RowForm:
             answer = answer.replace(",", "") if _THOUSANDS.fullmatch(answer) else answer
             solution = solution or worked_solution(given, answer)
         if self.source is not None and self.source.boxed_answer and solution is not None:
-            box = last_box(solution)
-            answer = answer if box is None else solution[slice(*box)].strip()
+            boxed = _boxed(solution)
+            if boxed is None and self.where["answer"] in CANDIDATES["solution"]:
+                raise Unusable("no final answer in the solution")
+            answer = answer if boxed is None else boxed
         elif self.where["answer"] in CANDIDATES["solution"] and answer == given.strip() and not _is_short(answer):
             raise Unusable("no final answer in the solution")
         if answer == "":
@@ -147,6 +150,16 @@ def worked_solution(text: str, answer: str) -> str:
     """
     steps = _CALCULATOR.sub("", text.rsplit("####", 1)[0]).strip()
     return f"{steps}\nThe answer is \\boxed{{{answer}}}."
+
+
+def _boxed(solution: str) -> str | None:
+    r"""What the last box holds, also in the older spellings of MATH, ``\fbox{4}`` and ``$\boxed 4$``."""
+    braced = solution.replace("\\fbox", "\\boxed")
+    box = last_box(braced)
+    if box is not None:
+        return braced[slice(*box)].strip()
+    bare = _BARE_BOX.findall(braced)
+    return bare[-1].strip().rstrip(".,") if bare else None
 
 
 def _is_short(text: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from calibrated_sd.data.instructions import bare_question
 from calibrated_sd.data.preparing import prepare_rows
+from calibrated_sd.data.sources import find_source
 from calibrated_sd.errors import DataError
 from calibrated_sd.evaluation.datasets import load_problems
 from calibrated_sd.evaluation.problem_files import iter_rows
@@ -73,6 +74,16 @@ def test_the_same_last_turn_after_other_turns_is_another_problem():
 def test_long_blanks_take_no_quadratic_time():
     # A pattern that begins with blanks looks at each of n of them n times: 10^10 steps here, a minute and more.
     assert bare_question("What is 3" + " " * 100_000 + "+ 4?").endswith("+ 4?")
+
+
+def test_older_boxes_of_math_and_solutions_without_one():
+    solutions = [r"So $\boxed 12$.", r"So $\boxed2$.", r"So \fbox{3}.", r"So \boxed{}.", "So it is.", "7"]
+    rows = [{"problem": f"p{i}", "solution": solution} for i, solution in enumerate(solutions)]
+    prepared = prepare(rows, source=find_source("math"))
+    assert [problem["answer"] for problem in prepared.problems] == ["12", "2", "3"]
+    assert prepared.report.dropped["no final answer in the solution"]["count"] == 3
+    # With an answer column of its own, the answer is there.
+    assert only({"problem": "p", "solution": "So it is.", "answer": "4"}, source=find_source("math"))["answer"] == "4"
 
 
 def test_an_evaluation_refuses_several_answers(tmp_path):
