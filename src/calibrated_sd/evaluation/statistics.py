@@ -199,15 +199,16 @@ def ratio_of_sums_interval(
     """``scale`` · (sum of counts) / (sum of totals) of the same samples, resampled by question.
 
     For rates whose base varies between questions: markers per token, right answers per finished answer. Where nothing
-    was counted, or in a share everything, the interval is that of :func:`mean_interval` in this case.
+    was counted, or in a share (or AUROC) everything, the interval is that of :func:`mean_interval` in this case.
     """
     tables = align(table(counts, "sum"), table(totals, "sum"))
     shown = interval(tables, lambda c, t: scale * ratio(c, t), unit, n_resamples, confidence, rng)
-    if unit != "share":
+    if unit not in ("share", "AUROC"):  # those end at 1 and are no rates
         return without_events(shown, tables[0], float(np.nansum(tables[1].cells)), scale, confidence)
     shares = [c / t for c, t in zip(tables[0].by_question, tables[1].by_question, strict=True) if t > 0]
-    if len(shares) > 1 and set(shares) in ({0.0}, {1.0}):
-        return mean_interval(dict(enumerate(shares)), confidence=confidence)
+    alone = len(shares) == 1 < len(tables[0].questions)  # resampled, it would always be itself
+    if alone or (len(shares) > 1 and set(shares) in ({0.0}, {1.0})):
+        return {**mean_interval(dict(enumerate(shares)), confidence=confidence), "unit": unit}
     return shown
 
 

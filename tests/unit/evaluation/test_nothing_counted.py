@@ -51,3 +51,17 @@ def test_one_question_still_has_no_interval():
 
 def test_nothing_finished_still_has_no_value():
     assert ratio_of_sums_interval(NONE, NONE)["value"] is None
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_an_auroc_is_no_rate_and_ends_at_1(value):
+    """Two of four questions have pairs, three each: Wilson's interval for two."""
+    pairs = {0: [3], 1: [3], 2: [0], 3: [0]}
+    shown = ratio_of_sums_interval({q: [value * n for n in of] for q, of in pairs.items()}, pairs, unit="AUROC")
+    assert (shown["value"], shown["n"], shown["unit"]) == (value, 2, "AUROC")
+    assert (shown["lo"], shown["hi"]) == pytest.approx((0, 0.6576) if value == 0 else (1 - 0.6576, 1), abs=1e-4)
+
+
+def test_a_share_that_stands_on_one_question_has_no_interval():
+    shown = ratio_of_sums_interval({0: [1], 1: [0], 2: [0]}, {0: [3], 1: [0], 2: [0]})
+    assert (shown["value"], shown["lo"], shown["hi"], shown["n"]) == (pytest.approx(1 / 3), None, None, 1)
