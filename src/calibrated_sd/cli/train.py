@@ -95,16 +95,21 @@ def train_command(
     check_processes(run, settings)
     warn_of_lost_updates(run, settings)
     folder = Path(settings.output_dir)
-    checkpoint = last_checkpoint(folder) if if_exists == "resume" else None
+    from calibrated_sd.experiments.train_manifest import check_same_run, stated_settings, write_manifest
+
+    stated, checkpoint = stated_settings(recipe_path, overrides, run, settings), None
+    if if_exists == "resume":
+        check_same_run(folder, stated, run, settings)
+        checkpoint = last_checkpoint(folder)
     rows = load_rows(run, settings)
 
     from calibrated_sd.experiments.provenance import provenance
-    from calibrated_sd.records import prepare_output, write_json
+    from calibrated_sd.records import prepare_output
 
     made_by = provenance(seed=settings.seed, recipe_path=recipe_path)
     if is_main_process():
         folder = prepare_output(folder, if_exists)
-        write_json(folder / "manifest.json", {"schema_version": 1, "kind": "train", "provenance": made_by})
+        write_manifest(folder, stated, made_by, resumed=if_exists == "resume")
     trainer = make_trainer(run, settings, rows, folder)
     trainer.card_provenance = made_by
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
