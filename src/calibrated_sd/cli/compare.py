@@ -70,6 +70,9 @@ def compare_command(
         **found,
     }
     if output is not None:
+        from calibrated_sd.experiments.provenance import provenance
+
+        document["provenance"] = provenance(seed=seed)
         prepare_output(output, if_exists)
         write_json(output / MANIFEST, {key: document[key] for key in ("schema_version", "kind", "settings")})
         write_json(output / "comparison.json", document)

@@ -154,6 +154,7 @@ def test_the_command(tmp_path):
     assert "-0.25 ±" in result.output
     document = read_json(out / "comparison.json")
     assert document["kind"] == read_json(out / "manifest.json")["kind"] == "compare"
+    assert document["provenance"]["versions"]["calibrated-sd"]
     printed = csd(tmp_path / "a", tmp_path / "b.jsonl", "--json")
     assert json.loads(printed.output)["suites"] == document["suites"]
     assert "not empty" in str(csd(tmp_path / "a", tmp_path / "b.jsonl", "--output", out).exception)
