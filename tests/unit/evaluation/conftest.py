@@ -1,4 +1,4 @@
-"""For tests of engines: a stand-in for vLLM, here and in started processes, and a LoRA adapter."""
+"""For tests of engines: the tiny model, a LoRA adapter for it, and a stand-in for vLLM, here and in started processes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ def fake_vllm(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "vllm"]:
         del sys.modules[name]
     sys.modules.update(before)
+
+
+@pytest.fixture(scope="module")
+def model(model_path):
+    """The tiny model, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
 
 
 @pytest.fixture(scope="session")

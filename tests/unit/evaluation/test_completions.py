@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from calibrated_sd.errors import ConfigError, DataError, OutputError
 from calibrated_sd.evaluation.completions import record_completions
@@ -16,13 +15,6 @@ PROBLEMS = [
     for suite in ("near", "far")
 ]
 OPTIONS = {"n": 3, "max_new_tokens": 12, "batch_size": 5, "seed": 4, "arm": "sdpo", "step": 8}
-
-
-@pytest.fixture(scope="module")
-def model(model_path):
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")

@@ -7,30 +7,11 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from sampling_kit import sample
 
 from calibrated_sd.evaluation import decoding
 from calibrated_sd.evaluation.decoding import choose_tokens
-from calibrated_sd.evaluation.generate import generate_completions
 from calibrated_sd.evaluation.sampling import Sampling
-
-PROMPTS = [
-    "question one plus two equals",
-    "wait",
-    "question seven minus two times four plus one equals",
-    "maybe perhaps is the answer red",
-    "question three equals",
-]
-
-
-@pytest.fixture(scope="module")
-def model(model_path):
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
-
-
-def sample(model, tokenizer, prompts=PROMPTS, **options):
-    return generate_completions(model, tokenizer, prompts, **{"n": 3, "max_new_tokens": 24, "seed": 5, **options})
 
 
 def test_finished_rows_are_dropped_and_nothing_changes(model, word_tokenizer, monkeypatch):

@@ -4,28 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sampling_kit import PROMPTS, sample
 
 from calibrated_sd.errors import ConfigError, ContextError
-from calibrated_sd.evaluation.generate import generate_completions, iter_completions, plan_batches
-
-PROMPTS = [
-    "question one plus two equals",
-    "question three equals",
-    "wait",
-    "question seven minus two times four plus one equals",
-    "maybe perhaps is the answer red",
-]
-
-
-@pytest.fixture(scope="module")
-def model(model_path):
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
-
-
-def sample(model, tokenizer, prompts=PROMPTS, **options):
-    return generate_completions(model, tokenizer, prompts, **{"n": 3, "max_new_tokens": 24, "seed": 5, **options})
+from calibrated_sd.evaluation.generate import iter_completions, plan_batches
 
 
 def test_greedy_equals_transformers(model, word_tokenizer):

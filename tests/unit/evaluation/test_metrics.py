@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from record_kit import record as completed
 
 from calibrated_sd.errors import ConfigError, DataError
 from calibrated_sd.evaluation.metrics import (
@@ -18,23 +19,8 @@ from calibrated_sd.evaluation.metrics import (
 
 
 def record(problem, sample, *, answer="1", correct=True, finish="stop", tokens=10, lexical=0, **changes):
-    return {
-        "schema_version": 1,
-        "suite": "heldout",
-        "problem_id": problem,
-        "sample": sample,
-        "prompt_sha256": "",
-        "completion": "so \\boxed{ " + answer + " }" if answer else "maybe",
-        "finish_reason": finish,
-        "n_tokens": tokens,
-        "correct": correct,
-        "markers": {"legacy": 2 * lexical, "lexical": lexical, "held_out": 0},
-        "context": "none",
-        "arm": "base",
-        "seed": 0,
-        "step": 0,
-        **changes,
-    }
+    text = "so \\boxed{ " + answer + " }" if answer else "maybe"
+    return completed(problem, sample, correct, tokens, lexical, completion=text, finish_reason=finish, **changes)
 
 
 @pytest.fixture
