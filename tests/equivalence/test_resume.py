@@ -4,7 +4,12 @@ import warnings
 
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, get_peft_model_state_dict
+
+from calibrated_sd.trainers.checkpoint import TEACHER_FILE
+from calibrated_sd.trainers.dials import DIALS_FILE
+from calibrated_sd.trainers.finished import last_finished_checkpoint
 
 KINDS = ["base", "live", "ema"]
 EMA = {"teacher_model_kind": "ema", "teacher_update_rate": 0.5}
@@ -136,3 +141,19 @@ def test_between_two_steps_of_the_same_rollouts(make_trainer, finish, tmp_path, 
     resumed = finish(make_trainer(**settings), resume_from_checkpoint=checkpoint)
     assert len(resumed.losses) == 4
     assert resumed.differs_from(straight) == []
+
+
+def test_a_checkpoint_is_finished_when_trls_state_is_written(make_trainer, tmp_path, monkeypatch):
+    """Killed between our files and TRL's, the checkpoint is passed over; the other way round it would lose the teacher."""
+    seen = []
+
+    def killed(trainer, model, trial):
+        seen.extend(path.name for path in (tmp_path / "out" / "checkpoint-1").iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transformers.Trainer, "_save_checkpoint", killed)
+    trainer = make_trainer(save_strategy="steps", save_steps=1, **EMA)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert {TEACHER_FILE, DIALS_FILE} <= set(seen)
+    assert last_finished_checkpoint(tmp_path / "out") is None

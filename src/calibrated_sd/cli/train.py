@@ -142,20 +142,15 @@ def check_processes(run: RunArguments, settings: Any) -> None:
 def last_checkpoint(folder: Path) -> Path | None:
     """The last finished checkpoint of a run, from which it can go on; None if there is none yet.
 
-    A checkpoint that was being written when the run was killed lacks its last file and is passed over.
-
     Raises:
         OutputError: it holds weights only. The trainer would go on silently, with an optimizer that has forgotten its
             averages and a second warm-up, which is another run.
     """
-    finished = [
-        (int(state.parent.name.rpartition("-")[2]), state.parent)
-        for state in folder.glob("checkpoint-*/trainer_state.json")
-        if state.parent.name.rpartition("-")[2].isdecimal()
-    ]
-    if not finished:
+    from calibrated_sd.trainers.finished import last_finished_checkpoint
+
+    checkpoint = last_finished_checkpoint(folder)
+    if checkpoint is None:
         return None
-    checkpoint = max(finished)[1]
     if not (checkpoint / "scheduler.pt").is_file():
         raise OutputError(
             f"{checkpoint} holds weights only (save_only_model: true), so the run cannot go on where it stopped: its "

@@ -41,6 +41,7 @@ class RunData:
         records: completion records of the arms, as dicts.
         ladder: completion records of the context ladder.
         calibrated: arms in which a calibrator acts.
+        last_step: the step after which a trained arm is finished; None counts every arm.
     """
 
     directory: Path
@@ -48,6 +49,7 @@ class RunData:
     records: list[dict[str, Any]]
     ladder: list[dict[str, Any]]
     calibrated: tuple[str, ...] = ()
+    last_step: int | None = None
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -55,7 +57,10 @@ class RunData:
 
     @cached_property
     def arms(self) -> list[str]:
-        return list(dict.fromkeys(r["arm"] for r in self.records))
+        """The base and every arm that some seed has finished: the others have no last evaluation to compare."""
+        if self.last_step is None:
+            return list(dict.fromkeys(r["arm"] for r in self.records))
+        return list(dict.fromkeys(r["arm"] for r in self.records if r["arm"] == BASE or r["step"] == self.last_step))
 
     def final_step(self, arm: str) -> int:
         return max(r["step"] for r in self.records if r["arm"] == arm)
@@ -92,7 +97,7 @@ def load_run(directory: str | Path) -> RunData:
     ladder_file = directory / "runs" / "ladder" / "completions.jsonl"
     ladder = read_completions(ladder_file) if ladder_file.is_file() else []
     calibrated = tuple(arm["name"] for arm in manifest["arms"] if arm.get("calibration_method"))
-    return RunData(directory, ood, records, ladder, calibrated)
+    return RunData(directory, ood, records, ladder, calibrated, max(manifest.get("eval_steps") or [0]) or None)
 
 
 def contrast_rows(data: RunData, against: str, metric: str) -> list[dict[str, Any]]:
@@ -133,7 +138,7 @@ def summarise_run(data: RunData, *, n_resamples: int = 2000) -> pd.DataFrame:
         if row["metric"] in METRIC_NAMES
     ]
     if frame.seed.nunique() > 1:
-        last_step = {arm: data.final_step(arm) for arm in data.arms}
+        last_step = {arm: data.final_step(arm) for arm in frame.arm.unique()}
         last = both[both.step == both.arm.map(last_step)]
         rows += [
             {**row, "metric": METRIC_NAMES[row["metric"]]}

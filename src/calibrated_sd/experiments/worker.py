@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from calibrated_sd.experiments.runner import FAILED, OK, RUNNING, set_status
 from calibrated_sd.experiments.training import evaluate_on_files, is_organism, load_weights, make_trainer
 from calibrated_sd.organism.ladder import measure_ladder, sample_records
 from calibrated_sd.organism.suites import SUITES, suite_problems
 from calibrated_sd.records import read_json, write_jsonl
+from calibrated_sd.trainers.finished import last_finished_checkpoint
 
 
 def evaluate_weights(
@@ -91,8 +91,8 @@ def train_arm(folder: Path, recipe: dict[str, Any]) -> None:
     trainer = make_trainer(recipe, folder, [JsonlLogCallback(folder / "train.jsonl"), evaluate])
     evaluate.tokenizer = trainer.processing_class
     checkpoints = folder / "trainer"
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    last = last_finished_checkpoint(checkpoints)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if recipe.get("keep_model", True):
         trainer.save_model(str(folder / "model"))
         trainer.processing_class.save_pretrained(folder / "model")

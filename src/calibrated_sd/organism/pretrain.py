@@ -9,11 +9,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from calibrated_sd.organism.corpus import Mixture, PretrainingBatches
 from calibrated_sd.organism.grammar import Habits
 from calibrated_sd.organism.tokenizer import build_tokenizer
+from calibrated_sd.trainers.finished import last_finished_checkpoint
 
 
 @dataclass
@@ -134,8 +134,8 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         train_sampling_strategy="sequential",
     )
     trainer = PretrainTrainer(model=model, args=arguments, train_dataset=batches, data_collator=lambda rows: rows[0])
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    last = last_finished_checkpoint(checkpoints) if resume else None
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
     model.config.use_cache = True
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -26,8 +26,9 @@ TEACHER_FILE = "ema_teacher.safetensors"
 
 
 def save_progress(trainer: Any, trial: Any) -> None:
-    """Add to the checkpoint that was just saved. Every process must call it."""
+    """Write our part of the checkpoint that is about to be saved. Every process must call it."""
     folder = checkpoint_folder(trainer, trial)
+    folder.mkdir(parents=True, exist_ok=True)
     _save_teacher(trainer, folder)
     save_dials(trainer, folder)
     _save_rollouts(trainer, folder)
@@ -128,7 +129,6 @@ def _save_rollouts(trainer: Any, folder: Path) -> None:
         for key, value in part.items()
         if isinstance(value, Tensor)
     }
-    folder.mkdir(parents=True, exist_ok=True)
     _save_tensors(tensors, _rollout_file(trainer, folder), _rollout_settings(trainer))
 
 

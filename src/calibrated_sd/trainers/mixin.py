@@ -171,8 +171,8 @@ class CalibrationMixin(Calibrated):
     # ---- checkpoints -------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model, trial) -> None:
+        save_progress(self, trial)  # first: a checkpoint is finished when TRL has written its state
         super()._save_checkpoint(model, trial)
-        save_progress(self, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -16,7 +16,7 @@ def checkpoint(folder, step, *files):
     path = folder / f"checkpoint-{step}"
     path.mkdir()
     for name in files:
-        (path / name).touch()
+        (path / name).write_text('{"global_step": 1}' if name == "trainer_state.json" else "")
     return path
 
 
@@ -28,6 +28,8 @@ def test_a_run_goes_on_from_its_last_finished_checkpoint(tmp_path):
     checkpoint(tmp_path, 9, *WHOLE)
     last = checkpoint(tmp_path, 20, *WHOLE)  # as a word, "9" would come after "20"
     checkpoint(tmp_path, 40, "optimizer.pt", "scheduler.pt")  # killed while it was written
+    cut = checkpoint(tmp_path, 60, "optimizer.pt", "scheduler.pt")
+    (cut / "trainer_state.json").write_text('{"global_step')
     assert last_checkpoint(tmp_path) == last
 
 

@@ -190,3 +190,14 @@ def test_summary_pools_the_out_of_distribution_suites():
     assert pooled["base"] == pytest.approx(0.8, abs=0.02)
     assert pooled["sdpo"] == pytest.approx(0.3, abs=0.02)
     assert {"accuracy", "markers_per_response", "markers_per_1k", "held_out_per_1k", "length"} <= set(table.metric)
+
+
+def test_an_arm_that_was_not_finished_is_compared_with_nothing():
+    """Its evaluation on the way has fewer questions than the base's last one: claims about it are not run."""
+    on_the_way = [r for r in rows("sdpo", 0.3, 0, 20, step=5) if int(r["problem_id"].rpartition("-")[2]) < 30]
+    unfinished = RunData(Path("nowhere"), OOD, [*BASE, *on_the_way, *HEALTHY_PG], [], last_step=10)
+    assert unfinished.arms == ["base", "policy_gradient"]
+    verdicts = {claim["id"]: claim["verdict"] for claim in evaluate_claims(unfinished, "best", "csd reproduce")}
+    assert verdicts["C5"] == verdicts["C6"] == "not run"
+    assert {row["arm"] for row in contrast_rows(unfinished, "base", "m")} == {"policy_gradient"}
+    assert 5 in set(summarise_run(unfinished, n_resamples=50).step)  # what was measured is still in the table

@@ -204,8 +204,8 @@ class CalibratedDistillationTrainer(ModelCardMixin, Calibrated, DistillationTrai
     # ---- checkpoints -------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, model, trial) -> None:
+        save_dials(self, checkpoint_folder(self, trial))  # first, see last_finished_checkpoint
         super()._save_checkpoint(model, trial)
-        save_dials(self, checkpoint_folder(self, trial))
 
     def _load_optimizer_and_scheduler(self, checkpoint) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
