@@ -46,7 +46,7 @@ def add_written_solutions(problems: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Rows with a ``solution`` wherever the file has one; puzzles of the model organism get one from its grammar."""
     return [
         {**problem, "solution": sources.solution}
-        for problem, sources in zip(problems, context_sources(problems), strict=True)
+        for problem, sources in zip(problems, context_sources(problems, with_other=False), strict=True)
     ]
 
 

@@ -69,7 +69,9 @@ def context_prompts(
         return [_copy(problem["prompt"]) for problem in problems]
     shown = [
         CONTEXTS[level].demonstration(sources)
-        for sources in context_sources(problems, demonstrations=demonstrations, seed=seed)
+        for sources in context_sources(
+            problems, demonstrations=demonstrations, seed=seed, with_other=level == "irrelevant"
+        )
     ]
     return [
         _with_context(problem["prompt"], text, template) if text else None
@@ -78,10 +80,19 @@ def context_prompts(
 
 
 def context_sources(
-    problems: Sequence[Mapping[str, Any]], *, demonstrations: Mapping[str, str] | None = None, seed: int = 0
+    problems: Sequence[Mapping[str, Any]],
+    *,
+    demonstrations: Mapping[str, str] | None = None,
+    seed: int = 0,
+    with_other: bool = True,
 ) -> list[Sources]:
-    """What is known about each problem, another problem's demonstration included. Arguments: :func:`context_prompts`."""
+    """What is known about each problem, another problem's demonstration included. Arguments: :func:`context_prompts`.
+
+    ``with_other=False`` leaves that one out: finding it takes a time that grows with the square of the problems.
+    """
     sources = [_sources(problem, demonstrations, seed) for problem in problems]
+    if not with_other:
+        return sources
     return [replace(one, other=_another(i, problems, sources, seed)) for i, one in enumerate(sources)]
 
 
