@@ -15,6 +15,7 @@ from tiny_runs import QUIET
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
+TESTS = HERE.parent
 TIME_LIMIT = 300
 """Seconds after which a launch counts as hung."""
 
@@ -59,7 +60,10 @@ def processes(model_path, word_tokenizer, tmp_path_factory):
     word_tokenizer.save_pretrained(folder / "untied")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(HERE / "two_processes.py"), str(folder), model_path, str(folder / "untied"), json.dumps(SETTINGS)]
-    environment = os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "CI": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(SOURCE), str(TESTS), os.environ.get("PYTHONPATH", "")]),
+        "CI": "1",
+    }
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     assert finished.returncode == 0, finished.stderr[-5000:]
     return [json.loads((folder / f"process_{rank}.json").read_text()) for rank in (0, 1)]

@@ -10,6 +10,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 
+from process_kit import leave
+
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
@@ -147,8 +149,7 @@ def main(folder: Path, model: str, untied: str, settings: dict) -> None:
         seen["trl rollouts" if upstream else "our rollouts"] = trainer._get_completion_ids_list(rollouts)
     rank = torch.distributed.get_rank()
     (folder / f"process_{rank}.json").write_text(json.dumps(seen))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

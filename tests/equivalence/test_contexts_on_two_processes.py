@@ -10,6 +10,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
+TESTS = HERE.parent
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,10 @@ def processes(model_path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two_process_contexts")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(HERE / "two_process_contexts.py"), str(folder), model_path]
-    environment = os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "CI": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(SOURCE), str(TESTS), os.environ.get("PYTHONPATH", "")]),
+        "CI": "1",
+    }
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert finished.returncode == 0, finished.stderr[-3000:]
     return [json.loads((folder / f"process_{rank}.json").read_text()) for rank in (0, 1)]

@@ -14,6 +14,7 @@ from calibrated_sd.trainers.teacher_context.builder import LevelContextBuilder
 from calibrated_sd.trainers.teacher_context.config import ContextPlan
 from calibrated_sd.trainers.teacher_context.regenerate import cache_path, ensure_regenerated
 from calibrated_sd.trainers.teacher_context.thinking_guard import ThinkingGuard
+from process_kit import leave
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
@@ -81,8 +82,7 @@ def main(folder: Path, model: str) -> None:
         guard.check_batch([["<think> a"] * 4, ["b"] * 2][rank], [[False] * 4, [False] * 2][rank])
     seen["warnings"] = [str(warning.message) for warning in caught if "completions in a batch" in str(warning.message)]
     (folder / f"process_{rank}.json").write_text(json.dumps(seen))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

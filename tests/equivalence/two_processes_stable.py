@@ -10,6 +10,7 @@ from distillation_runs import make_distillation
 from peft import LoraConfig
 from sft_runs import make_sft
 
+from process_kit import leave
 from tiny_runs import NUMBERS
 
 SFT_ARMS = {
@@ -73,9 +74,7 @@ def main(folder: Path, model: str, processes: int) -> None:
         seen[f"distillation {name}"] = record(trainer)
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     (folder / f"{processes}_{rank}.json").write_text(json.dumps(seen))
-    if processes > 1:
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import yaml
 from recipe_commands import CSD, run
 
 from calibrated_sd.cli.recipes import recipes_root
+from process_kit import take_interrupts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,8 +121,7 @@ def test_an_interrupted_reproduction_continues_and_equals_the_straight_one(tmp_p
         [*CSD, "reproduce", *map(str, options), "--output", str(broken)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # A shell's background job ignores interrupts, and so would everything below it; a user's terminal does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=take_interrupts,
     )
     deadline = time.monotonic() + 120
     while not list(broken.glob("runs/*/seed_0/eval/step_2/completions.jsonl")):  # in the middle of an arm

@@ -16,6 +16,7 @@ from calibrated_sd.evaluation.completions import record_completions
 from calibrated_sd.evaluation.engine_workers import worker_environments
 from calibrated_sd.evaluation.engines import EngineSettings, load_engine
 from calibrated_sd.records import read_completions
+from process_kit import take_interrupts
 
 PROBLEMS = [
     {"suite": "s", "problem_id": word, "prompt": f"question {word} plus two", "answer": word}
@@ -114,7 +115,9 @@ def test_nothing_outlives_a_stopped_command(model_path, fake_vllm, tmp_path, mon
     command = [sys.executable, "-m", "calibrated_sd.cli.main", "evaluate", "--model", model_path, "--backend", "vllm"]
     command += ["--suite", "organism:heldout", "--limit", "9", "--n", "4", "--max-new-tokens", "4", "--output", out]
     with open(tmp_path / "said", "wb") as said:
-        process = subprocess.Popen(list(map(str, command)), stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=said, stderr=said, start_new_session=True, preexec_fn=take_interrupts
+        )
     completions = out / "completions.jsonl"
     deadline = time.monotonic() + 60
     while not completions.is_file() and process.poll() is None and time.monotonic() < deadline:

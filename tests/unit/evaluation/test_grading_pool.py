@@ -14,6 +14,7 @@ from grader_cases import CASES
 
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.evaluation.grading_pool import GradingPool
+from process_kit import take_interrupts
 
 GRADERS = '''
 import os, time
@@ -150,7 +151,13 @@ def test_ctrl_c_leaves_no_process(moody, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        preexec_fn=take_interrupts,
+    )
     worker = int(process.stdout.readline())
     time.sleep(0.3)  # now it waits for the pair that hangs
     process.send_signal(signal.SIGINT)

@@ -74,7 +74,8 @@ def test_two_real_processes(model_path, tmp_path):
     limits = {**SHORT, **SAMPLING, "num_generations": 4, "per_device_train_batch_size": 4, "max_steps": 6}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(here / "watched_processes.py"), str(tmp_path), model_path, json.dumps(limits)]
-    source = f"{here.parents[2] / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    places = [here.parents[2] / "src", here.parents[1], os.environ.get("PYTHONPATH", "")]
+    source = os.pathsep.join(map(str, places))
     environment = os.environ | {"PYTHONPATH": source, "CI": "1"}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert finished.returncode == 0, finished.stderr[-3000:]

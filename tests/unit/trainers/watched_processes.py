@@ -9,6 +9,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from calibrated_sd.trainers.callbacks import CollapseMonitor, MarkerMassCallback
+from process_kit import leave
 
 
 def reward(completion_ids, **kwargs):
@@ -39,8 +40,7 @@ def main(folder: Path, model: str, settings: dict) -> None:
         ],
     }
     (folder / f"process_{torch.distributed.get_rank()}.json").write_text(json.dumps(seen))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
