@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -117,6 +118,25 @@ def train_command(
     if is_main_process():
         trainer.processing_class.save_pretrained(str(folder / "model"))
         console.print(f"model: {folder / 'model'}   log: {folder / 'train.jsonl'}", highlight=False)
+    leave_group()
+
+
+def leave_group() -> None:
+    """Wait until the main process has written everything, then end the group of processes, if there is one.
+
+    A launcher stops the others as soon as one ends badly, and threads of the communication that outlive the interpreter
+    abort a process now and then. So those that have nothing to write (trackers live in the main process) end at once.
+    """
+    import torch.distributed
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    if not is_main_process():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def check_processes(run: RunArguments, settings: Any) -> None:
