@@ -7,7 +7,7 @@ import pytest
 from calibrated_sd.errors import DataError
 from calibrated_sd.experiments import runner
 from calibrated_sd.experiments.provenance import code_state
-from calibrated_sd.experiments.runner import Job, run_jobs, set_status, status_of
+from calibrated_sd.experiments.runner import Job, run_jobs, set_status, status_of, worker_environment
 from calibrated_sd.records import read_json
 from stand_in_worker import WORKER
 
@@ -71,3 +71,10 @@ def test_status_keeps_other_fields(tmp_path):
     set_status(tmp_path, "running", recipe={"x": 1})
     set_status(tmp_path, "ok", wall_time_s=2.0)
     assert read_json(tmp_path / "run.json") == {"status": "ok", "recipe": {"x": 1}, "wall_time_s": 2.0}
+
+
+def test_the_organisms_workers_keep_their_memory():
+    """glibc gives large blocks back at once, unless told otherwise; a real model's worker is left as it is."""
+    own = worker_environment({"problems": "organism"})
+    assert int(own["MALLOC_TRIM_THRESHOLD_"]) > int(own["MALLOC_MMAP_THRESHOLD_"]) >= 2**20
+    assert "MALLOC_TRIM_THRESHOLD_" not in worker_environment({"problems": "file.jsonl"})
