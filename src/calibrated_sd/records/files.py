@@ -15,7 +15,7 @@ from calibrated_sd.errors import DataError
 from calibrated_sd.records.schema import SCHEMA_VERSIONS, CompletionRecord, record_problem
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """The value with NumPy scalars, paths, records and non-finite numbers turned into what JSON knows."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
@@ -24,21 +24,21 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, CompletionRecord):
         return value.as_dict()
     if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
+        return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
+        return [jsonable(v) for v in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(_jsonable(v) for v in value)
+        return sorted(jsonable(v) for v in value)
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):  # NumPy and torch scalars and arrays
-        return _jsonable(value.tolist())
+        return jsonable(value.tolist())
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _dumps(data: Any, indent: int | None = None) -> str:
     """JSON text that always encodes as UTF-8: readable, but escaped where a lone surrogate would make bad bytes."""
-    data = _jsonable(data)
+    data = jsonable(data)
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=indent)
     try:
         text.encode("utf-8")
@@ -47,13 +47,13 @@ def _dumps(data: Any, indent: int | None = None) -> str:
     return text + "\n"
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_bytes(path: Path, data: bytes) -> Path:
     """Write to a temporary file beside ``path``, then rename: readers see the old file or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)
@@ -63,20 +63,17 @@ def _write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    return path
 
 
 def write_json(path: str | os.PathLike[str], data: Any) -> Path:
     """Write ``data`` as indented JSON, atomically. Numbers that are not finite become null."""
-    path = Path(path)
-    _write_atomically(path, _dumps(data, indent=2))
-    return path
+    return write_bytes(Path(path), _dumps(data, indent=2).encode("utf-8"))
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> Path:
     """Write one JSON object per line, atomically. Rows are dicts or :class:`CompletionRecord`."""
-    path = Path(path)
-    _write_atomically(path, "".join(map(_dumps, rows)))
-    return path
+    return write_bytes(Path(path), "".join(map(_dumps, rows)).encode("utf-8"))
 
 
 def append_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
@@ -150,7 +147,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
             f"{path}, line {line}: not valid JSON ({error}). The file is cut off or was edited by hand; "
             "write it again with the command that made it."
         ) from error
-    _check_version(data, str(path))
+    require_version(data, str(path))
     return data
 
 
@@ -189,12 +186,12 @@ def _numbered_rows(path: Path, check_version: bool = True) -> list[tuple[int, di
                 f"{path}, line {i + 1}: holds {type(row).__name__}, not an object. Each line must be one JSON object."
             )
         if check_version:
-            _check_version(row, f"{path}, line {i + 1}")
+            require_version(row, f"{path}, line {i + 1}")
         rows.append((i + 1, row))
     return rows
 
 
-def _check_version(data: Any, where: str) -> None:
+def require_version(data: Any, where: str) -> None:
     if isinstance(data, dict) and "schema_version" in data and data["schema_version"] not in SCHEMA_VERSIONS:
         raise DataError(
             f"{where}: schema_version is {data['schema_version']!r}, but this release reads only "
