@@ -10,7 +10,7 @@ from calibrated_sd.cli.recipes import find_recipe, recipes_root, shipped_recipes
 from calibrated_sd.experiments.train_recipe import parse_recipe
 from calibrated_sd.planning import launch_sharding, model_shape, plan_run, with_sharding
 
-MODELS = [p for p in recipes_root().iterdir() if p.is_dir() and p.name not in ("launch", "organism", "sweeps")]
+MODELS = [p for p in recipes_root().iterdir() if p.is_dir() and p.name not in ("launch", "organism", "study", "sweeps")]
 cached_shape = cache(model_shape)
 
 

@@ -27,7 +27,7 @@ def sweep_command(
     ] = None,
     seeds: Annotated[
         str | None,
-        typer.Option(help="Training seeds instead of the recipe's: a number of seeds, or a list like 0,1,2."),
+        typer.Option(help="Training seeds instead of the recipe's: a number of seeds, or a list like 0,1,2 (one: 7,)."),
     ] = None,
     slurm: Annotated[
         list[str] | None, typer.Option("--slurm", help="A parameter of the cluster, key=value; may be repeated.")
@@ -89,17 +89,18 @@ def sweep_command(
 
 
 def parse_seeds(text: str | None) -> list[int] | None:
-    """``"3"`` → [0, 1, 2]; ``"0,4"`` → [0, 4]; None for the recipe's own."""
+    """``"3"`` → [0, 1, 2]; ``"0,4"`` → [0, 4]; ``"50,"`` → [50]; None for the recipe's own."""
     if text is None:
         return None
+    text = text.strip()
     try:
-        numbers = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
         numbers = []
-    seeds = numbers if len(numbers) > 1 or text.strip().endswith(",") else list(range(numbers[0] if numbers else 0))
+    seeds = numbers if len(numbers) > 1 or text.endswith(",") else list(range(numbers[0] if numbers else 0))
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ConfigError(
-            f"--seeds must be a number of seeds from 1, e.g. 3, or a list of different seeds, e.g. 0,1,2; got {text!r}."
+            f"--seeds must be a number of seeds from 1, e.g. 3, or a list of different seeds, e.g. 0,1,2 (one seed: 7,); got {text!r}."
         )
     return seeds
 
