@@ -10,8 +10,6 @@ Each check takes the run's data and returns the figures it looked at and one ver
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any
@@ -184,18 +182,11 @@ def stripped_is_milder(data: RunData, best: str) -> tuple[Figures, str]:
     return figures, _verdict(milder["lo"] > 0 and below["hi"] >= 0, milder["hi"] < 0 or below["hi"] < 0)
 
 
-def _word_rates(records: list[dict[str, Any]]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for record in records:
-        counts.update(re.findall(r"[a-z]+", record["completion"].lower()))
-    return Counter({word: n / len(records) for word, n in counts.items()})
-
-
 def shift_is_specific(data: RunData, best: str) -> tuple[Figures, str]:
     """C12. Words that are neither markers nor held-out markers; numbers and symbols are left out."""
     if not _need(data, BASE, "sdpo"):
         return {}, NOT_RUN
-    before, after = _word_rates(data.final_texts(BASE)), _word_rates(data.final_texts("sdpo"))
+    before, after = data.word_rates(BASE), data.word_rates("sdpo")
     marker_words = {w for phrase in MarkerSet.load("legacy").phrases for w in phrase.split()}
     hedge_words = {w for phrase in MarkerSet.load("held_out").phrases for w in phrase.split()}
     change = {w: abs(after[w] - before[w]) for w in sorted(set(before) | set(after))}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pandas as pd
 from calibrated_sd.errors import DataError
 from calibrated_sd.evaluation.metrics import summary_rows, tidy, values_by_question
 from calibrated_sd.evaluation.statistics import holm, paired_difference
-from calibrated_sd.records import read_completions, read_json
+from calibrated_sd.experiments.archive import StoredRun, stored_runs, words_of
+from calibrated_sd.records import read_json
 
 BASE = "base"
 OOD = "ood"
@@ -30,6 +32,8 @@ METRIC_NAMES = {
 }
 """Names in `evaluation.metrics` → names in `summary.csv`."""
 
+Words = dict[tuple[str, int, int], dict[str, dict[str, int]]]
+
 
 @dataclass
 class RunData:
@@ -42,6 +46,7 @@ class RunData:
         ladder: completion records of the context ladder.
         calibrated: arms in which a calibrator acts.
         last_step: the step after which a trained arm is finished; None counts every arm.
+        words: (arm, seed, step) of archived evaluations, whose texts are gone → suite → word → count.
     """
 
     directory: Path
@@ -50,6 +55,7 @@ class RunData:
     ladder: list[dict[str, Any]]
     calibrated: tuple[str, ...] = ()
     last_step: int | None = None
+    words: Words = field(default_factory=dict)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -72,14 +78,37 @@ class RunData:
         rows = frame[(frame.arm == arm) & (frame.step == self.final_step(arm)) & frame.suite.isin(chosen)]
         return rows.assign(suite=OOD if not suites else rows.suite) if len(chosen) > 1 else rows
 
-    def final_texts(self, arm: str) -> list[dict[str, Any]]:
-        """Records of the last evaluation of an arm on the out-of-distribution suites, with their text."""
+    def word_rates(self, arm: str) -> Counter[str]:
+        """How often each word occurs per response, in the last evaluation on the out-of-distribution suites."""
         step = self.final_step(arm)
-        return [r for r in self.records if r["arm"] == arm and r["step"] == step and r["suite"] in self.ood_suites]
+        rows = [r for r in self.records if r["arm"] == arm and r["step"] == step and r["suite"] in self.ood_suites]
+        counts: Counter[str] = Counter()
+        for row in rows:
+            if (arm, row["seed"], step) not in self.words:
+                counts.update(words_of(row["completion"]))
+        for seed in sorted({row["seed"] for row in rows}):
+            for suite, found in self.words.get((arm, seed, step), {}).items():
+                counts.update(found if suite in self.ood_suites else {})
+        return Counter({word: n / len(rows) for word, n in counts.items()})
+
+
+def evaluations(runs: Iterable[StoredRun]) -> tuple[list[dict[str, Any]], Words]:
+    """The records of all evaluations of these runs, and the words of those whose texts are gone."""
+    records: list[dict[str, Any]] = []
+    words: Words = {}
+    for run in runs:
+        for file in run.files:
+            if not file.startswith("eval/"):
+                continue
+            rows = run.records(file)
+            records += rows
+            if run.archived and rows:
+                words[rows[0]["arm"], rows[0]["seed"], rows[0]["step"]] = run.words(file)
+    return records, words
 
 
 def load_run(directory: str | Path) -> RunData:
-    """Read every finished evaluation below `directory/runs`.
+    """Read every finished evaluation below `directory/runs` or in its archive.
 
     Raises:
         DataError: no manifest, or no evaluation at all.
@@ -87,17 +116,15 @@ def load_run(directory: str | Path) -> RunData:
     directory = Path(directory)
     manifest = read_json(directory / "manifest.json")
     ood = tuple(s["name"] for s in manifest["suites"] if s["role"] != "train")
-    records = [
-        record
-        for path in sorted(directory.glob("runs/*/seed_*/eval/step_*/completions.jsonl"))
-        for record in read_completions(path)
-    ]
+    runs = stored_runs(directory)
+    records, words = evaluations(runs.values())
     if not records:
         raise DataError(f"{directory} holds no evaluation yet. Run `csd reproduce --output {directory}` first.")
-    ladder_file = directory / "runs" / "ladder" / "completions.jsonl"
-    ladder = read_completions(ladder_file) if ladder_file.is_file() else []
+    ladder_run = runs.get("ladder")
+    ladder = [record for file in ladder_run.files for record in ladder_run.records(file)] if ladder_run else []
     calibrated = tuple(arm["name"] for arm in manifest["arms"] if arm.get("calibration_method"))
-    return RunData(directory, ood, records, ladder, calibrated, max(manifest.get("eval_steps") or [0]) or None)
+    last_step = max(manifest.get("eval_steps") or [0]) or None
+    return RunData(directory, ood, records, ladder, calibrated, last_step, words)
 
 
 def contrast_rows(data: RunData, against: str, metric: str) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import DataError
+from calibrated_sd.experiments.archive import archived_state
 from calibrated_sd.experiments.provenance import code_state
 from calibrated_sd.records import read_json, write_json
 
@@ -44,9 +45,12 @@ class Job:
 
 
 def status_of(folder: Path) -> str:
-    """Status recorded in a job folder; ``waiting`` if it was never started."""
+    """Status recorded in a job folder, or ``ok`` if the finished job is archived; ``waiting`` if it was never started."""
     file = folder / "run.json"
-    return read_json(file)["status"] if file.is_file() else WAITING
+    if file.is_file():
+        return read_json(file)["status"]
+    archived = archived_state(folder)
+    return OK if archived and archived["status"] == OK else WAITING
 
 
 def set_status(folder: Path, status: str, **fields: Any) -> None:
@@ -57,14 +61,16 @@ def set_status(folder: Path, status: str, **fields: Any) -> None:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the job has been finished. Raises DataError if its folder holds results of another recipe."""
+    """Whether the job has been finished, its folder archived perhaps. Raises DataError if another recipe was used."""
     file = job.folder / "run.json"
-    if not file.is_file():
+    archived = not file.is_file()
+    old = archived_state(job.folder) if archived else read_json(file)
+    if old is None or (archived and old["status"] != OK):  # nothing is left that could be continued
         return False
-    old = read_json(file)
     if old["recipe"] != job.recipe:
+        where = " (it is in archive.json.gz)" if archived else ""
         raise DataError(
-            f"{job.folder} was made with another recipe, so it cannot be continued. Use a new output folder, or "
+            f"{job.folder} was made with another recipe{where}, so it cannot be continued. Use a new output folder, or "
             "--if-exists overwrite to start anew."
         )
     return old["status"] == OK

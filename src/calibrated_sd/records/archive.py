@@ -68,7 +68,7 @@ def write_archive_file(path: str | os.PathLike[str], runs: Iterable[ArchivedRun]
     questions: dict[str, int] = {}
     packed = {}
     for run in sorted(runs, key=lambda run: run.name):
-        evaluations = {}
+        evaluations: dict[str, dict[str, Any]] = {}
         for file, evaluation in sorted(run.evaluations.items()):
             evaluations[file] = {"samples": pack_records(evaluation.records, questions)}
             if evaluation.words:
@@ -89,8 +89,8 @@ def write_archive_file(path: str | os.PathLike[str], runs: Iterable[ArchivedRun]
     }
     text = json.dumps(jsonable(content), sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     buffer = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
-        file.write(text.encode())
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as stream:
+        stream.write(text.encode())
     return write_bytes(Path(path), buffer.getvalue())
 
 
