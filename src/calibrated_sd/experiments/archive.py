@@ -86,24 +86,30 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[a-z]+", text.lower())
 
 
+def run_states(directory: Path) -> dict[str, dict[str, Any]]:
+    """`run.json` of every run of a study, or what the archive has of it, by name; reads no results."""
+    found = dict(archived_states(directory))
+    for file in directory.glob(f"{RUNS}/**/run.json"):
+        found[file.parent.relative_to(directory / RUNS).as_posix()] = read_json(file)
+    return {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
+
+
 def stored_runs(directory: Path) -> dict[str, StoredRun]:
     """Every run of a study, by name in the order of the folders, finished or not.
 
     Raises:
         DataError: a damaged `run.json` or archive.
     """
-    found = {name: _archived(run) for name, run in read_archive(directory).items()}
-    for file in directory.glob(f"{RUNS}/**/run.json"):
-        name = file.parent.relative_to(directory / RUNS).as_posix()
-        state = read_json(file)
-        found[name] = StoredRun(
-            name, state["status"], state["recipe"], state.get("code"), state.get("wall_time_s"), folder=file.parent
-        )
-    return {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
-
-
-def _archived(run: ArchivedRun) -> StoredRun:
-    return StoredRun(run.name, run.status, run.recipe, run.code, run.wall_time_s, archived=run)
+    archived = read_archive(directory)
+    runs = {}
+    for name, state in run_states(directory).items():
+        folder = directory / RUNS / name
+        what = (name, state["status"], state["recipe"], state.get("code"))
+        if (folder / "run.json").is_file():
+            runs[name] = StoredRun(*what, state.get("wall_time_s"), folder=folder)
+        else:
+            runs[name] = StoredRun(*what, archived[name].wall_time_s, archived=archived[name])
+    return runs
 
 
 def archived_state(folder: Path) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import DataError
-from calibrated_sd.experiments.archive import archived_state
+from calibrated_sd.experiments.archive import archived_state, run_states
 from calibrated_sd.experiments.provenance import code_state
 from calibrated_sd.records import read_json, write_json
 
@@ -74,6 +74,13 @@ def is_done(job: Job) -> bool:
             "--if-exists overwrite to start anew."
         )
     return old["status"] == OK
+
+
+def runs_made_at(directory: Path) -> list[str]:
+    """Commits at which the jobs ran, e.g. ``["8c0302f… (clean)"]``; more than one after resuming with changed code."""
+    states = {tuple(state.get("code") or ("unknown", "unknown")) for state in run_states(directory).values()}
+    words = {True: " (with uncommitted changes)", False: " (clean)"}
+    return sorted(f"{commit}{words.get(dirty, '')}" for commit, dirty in states)
 
 
 def worker_command(folder: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 Layout of the output folder::
 
-    manifest.json  results.csv  results.json  pareto.png  report.html
+    manifest.json  results.csv  results.json  archive.json.gz  pareto.png  report.html
     runs/<arm>/seed_<k>/     finished and interrupted runs, as `csd reproduce` writes them
     failed/<arm>/seed_<k>/   failed runs, with error.txt
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import DataError
+from calibrated_sd.experiments.archive import write_archive
 from calibrated_sd.experiments.launcher import launch, open_launcher
 from calibrated_sd.experiments.provenance import provenance
 from calibrated_sd.experiments.runner import FAILED, OK, WAITING, Job, is_done, status_of
@@ -159,6 +160,7 @@ def run_sweep(
         )
     finally:
         failed = [_put_apart(directory, job) for job in jobs if status_of(job.folder) == FAILED]
+        write_archive(directory)
     for job in jobs:
         if statuses[job.folder] == OK:  # an earlier failure with other settings
             shutil.rmtree(apart(directory, job), ignore_errors=True)

@@ -11,22 +11,28 @@ import numpy as np
 import pandas as pd
 
 from calibrated_sd.errors import DataError
-from calibrated_sd.experiments.collect import OOD, RunData, summarise_run
+from calibrated_sd.experiments.archive import run_states, stored_runs
+from calibrated_sd.experiments.collect import OOD, RunData, evaluations, summarise_run
 from calibrated_sd.experiments.grid import point_text
 from calibrated_sd.experiments.matching import Cells, Levels, difference, match, resample, retention_figure
-from calibrated_sd.experiments.reproduce import runs_made_at
-from calibrated_sd.experiments.runner import OK, status_of
-from calibrated_sd.experiments.sweep import apart, suites_of, sweep_jobs
+from calibrated_sd.experiments.runner import OK, runs_made_at, status_of
+from calibrated_sd.experiments.sweep import RUNS, apart, suites_of, sweep_jobs
 from calibrated_sd.experiments.sweep_plan import BASE, Sweep
-from calibrated_sd.records import figure, read_completions, read_json, write_json
+from calibrated_sd.records import figure, read_json, write_json
 
 FIGURES = ("value", "lo", "hi", "n", "unit", "method")
 POINT_METRICS = ("accuracy", "markers_per_1k", "length", "markers_per_response", "held_out_per_1k", "truncated_share")
 """Metrics of the pooled out-of-distribution suites that every point carries in ``results.json``."""
 
 
-def write_sweep_results(directory: Path, sweep: Sweep) -> dict[str, Any]:
+def write_sweep_results(directory: Path, sweep: Sweep, old: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Write both files from the finished runs of this sweep; returns the content of ``results.json``.
+
+    Args:
+        directory: the folder.
+        sweep: what it holds.
+        old: its ``results.json`` if nothing has been run since; provenance, and failures whose folders are gone, are
+            taken from it.
 
     Raises:
         DataError: the base model or every arm is missing.
@@ -41,7 +47,14 @@ def write_sweep_results(directory: Path, sweep: Sweep) -> dict[str, Any]:
     os.replace(temporary, directory / "results.csv")
     matched, differences = matched_rows(sweep, levels)
     failed = failed_runs(directory, sweep)
-    block = read_json(directory / "manifest.json")["provenance"]
+    names = {(run["arm"], run["seed"]) for run in failed}
+    failed += [run for run in (old or {}).get("failed", []) if (run["arm"], run["seed"]) not in names]
+    names = {(run["arm"], run["seed"]) for run in failed}
+    if old is None:
+        block = read_json(directory / "manifest.json")["provenance"]
+        block = {**block, "runs_made_at": runs_made_at(directory)}
+    else:
+        block = old["provenance"]
     results = {
         "schema_version": 1,
         "kind": "sweep_results",
@@ -53,10 +66,10 @@ def write_sweep_results(directory: Path, sweep: Sweep) -> dict[str, Any]:
         "unfinished": [
             f"{job.recipe['arm']}/seed_{job.recipe['seed']}"
             for job in sweep_jobs(sweep, directory)
-            if status_of(job.folder) != OK and not apart(directory, job).is_dir()
+            if status_of(job.folder) != OK and (job.recipe["arm"], job.recipe["seed"]) not in names
         ],
         "other_runs": _other_runs(directory, sweep),
-        "provenance": {**block, "runs_made_at": runs_made_at(directory)},
+        "provenance": block,
     }
     write_json(directory / "results.json", results)
     return results
@@ -68,13 +81,9 @@ def load_sweep_runs(directory: Path, sweep: Sweep) -> RunData:
     Raises:
         DataError: the base model has not been evaluated, or no other run has finished.
     """
-    done = [job.folder for job in sweep_jobs(sweep, directory) if status_of(job.folder) == OK]
-    records = [
-        record
-        for folder in done
-        for path in sorted(folder.glob("eval/step_*/completions.jsonl"))
-        for record in read_completions(path)
-    ]
+    runs = stored_runs(directory)
+    planned = [job.folder.relative_to(directory / RUNS).as_posix() for job in sweep_jobs(sweep, directory)]
+    records, words = evaluations(runs[name] for name in planned if name in runs and runs[name].status == OK)
     arms = {record["arm"] for record in records}
     if BASE not in arms or len(arms) == 1:
         what = "base model's evaluation" if BASE not in arms else "trained arms"
@@ -84,7 +93,7 @@ def load_sweep_runs(directory: Path, sweep: Sweep) -> RunData:
         )
     ood = tuple(suite["name"] for suite in suites_of(sweep) if suite["role"] != "train")
     calibrated = tuple(arm.name for arm in sweep.arms if arm.trainer.get("calibration_strength"))
-    return RunData(directory, ood, records, [], calibrated)
+    return RunData(directory, ood, records, [], calibrated, words=words)
 
 
 def ood_levels(data: RunData) -> dict[str, Levels]:
@@ -183,10 +192,9 @@ def failed_runs(directory: Path, sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def _other_runs(directory: Path, sweep: Sweep) -> list[str]:
-    """Runs on disk that are in no arm of this sweep file (it was changed since); they are left out of the results."""
-    planned = {job.folder for job in sweep_jobs(sweep, directory)}
-    found = {path.parent for path in directory.glob("runs/*/seed_*/run.json")}
-    return sorted(path.relative_to(directory / "runs").as_posix() for path in found - planned)
+    """Runs that are in no arm of this sweep file (it was changed since); they are left out of the results."""
+    planned = {job.folder.relative_to(directory / RUNS).as_posix() for job in sweep_jobs(sweep, directory)}
+    return sorted(set(run_states(directory)) - planned)
 
 
 def _points(
