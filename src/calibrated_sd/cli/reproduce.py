@@ -15,9 +15,15 @@ def reproduce_command(
     output: Annotated[Path, typer.Option(help="Folder for everything the run writes.")] = Path("reproduce-out"),
     quick: Annotated[bool, typer.Option("--quick", help="Smoke run in under two minutes; concludes nothing.")] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Three seeds, more steps and samples; about half an hour.")
+        bool, typer.Option("--full", help="Every claim, three seeds, more steps; about 90 minutes on two cores.")
     ] = False,
-    seeds: Annotated[int | None, typer.Option(help="Number of training seeds, instead of the profile's.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Training seeds instead of the profile's: a number of seeds, or a list like 0,1,2."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at the same time, instead of the recipe's number.")
+    ] = None,
     config: Annotated[str, typer.Option(help="Reproduce recipe, by name or path.")] = "organism/reproduce.yaml",
     if_exists: IfExists = "raise",
 ) -> None:
@@ -31,11 +37,14 @@ def reproduce_command(
       csd reproduce --output reproduce-out
 
       csd reproduce --quick --output smoke --if-exists overwrite
+
+      csd reproduce --full --seeds 100,101,102 --workers 1 --output claims
     """
     if quick and full:
         raise ConfigError("--quick and --full exclude each other. Leave out both for the default run.")
     quiet_libraries()
     from calibrated_sd.cli.recipes import find_recipe
+    from calibrated_sd.cli.sweep import parse_seeds
     from calibrated_sd.experiments.reproduce import reproduce
     from calibrated_sd.reports.build import build_report
 
@@ -52,7 +61,8 @@ def reproduce_command(
                 find_recipe(config),
                 output,
                 profile=profile,
-                seeds=seeds,
+                seeds=parse_seeds(seeds),
+                workers=workers,
                 if_exists=if_exists,
                 command=command,
                 progress=show,

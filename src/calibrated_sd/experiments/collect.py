@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +47,8 @@ class RunData:
         calibrated: arms in which a calibrator acts.
         last_step: the step after which a trained arm is finished; None counts every arm.
         words: (arm, seed, step) of archived evaluations, whose texts are gone → suite → word → count.
+        steps: the step after which single arms are finished, instead of `last_step`.
+        coverage: method → number of training problems → arm; empty without arms of other coverage.
     """
 
     directory: Path
@@ -56,6 +58,8 @@ class RunData:
     calibrated: tuple[str, ...] = ()
     last_step: int | None = None
     words: Words = field(default_factory=dict)
+    steps: Mapping[str, int] = field(default_factory=dict)
+    coverage: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -66,7 +70,13 @@ class RunData:
         """The base and every arm that some seed has finished: the others have no last evaluation to compare."""
         if self.last_step is None:
             return list(dict.fromkeys(r["arm"] for r in self.records))
-        return list(dict.fromkeys(r["arm"] for r in self.records if r["arm"] == BASE or r["step"] == self.last_step))
+        last = {arm: self.steps.get(arm, self.last_step) for arm in dict.fromkeys(r["arm"] for r in self.records)}
+        return list(dict.fromkeys(r["arm"] for r in self.records if r["arm"] == BASE or r["step"] == last[r["arm"]]))
+
+    @property
+    def coverage_arms(self) -> set[str]:
+        """Arms that train on fewer or more problems than the method they are named after."""
+        return {arm for method, sizes in self.coverage.items() for arm in sizes.values() if arm != method}
 
     def final_step(self, arm: str) -> int:
         return max(r["step"] for r in self.records if r["arm"] == arm)
@@ -122,9 +132,22 @@ def load_run(directory: str | Path) -> RunData:
         raise DataError(f"{directory} holds no evaluation yet. Run `csd reproduce --output {directory}` first.")
     ladder_run = runs.get("ladder")
     ladder = [record for file in ladder_run.files for record in ladder_run.records(file)] if ladder_run else []
-    calibrated = tuple(arm["name"] for arm in manifest["arms"] if arm.get("calibration_method"))
     last_step = max(manifest.get("eval_steps") or [0]) or None
-    return RunData(directory, ood, records, ladder, calibrated, last_step, words)
+    steps = {arm["name"]: arm["steps"] for arm in manifest["arms"] if arm.get("steps")}
+    found = RunData(directory, ood, records, ladder, (), last_step, words, steps, coverage_of(manifest["arms"]))
+    acting = (arm["name"] for arm in manifest["arms"] if arm.get("calibration_method"))
+    found.calibrated = tuple(arm for arm in acting if arm not in found.coverage_arms)
+    return found
+
+
+def coverage_of(arms: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
+    """Method → number of training problems → arm, in rising order, from the arms of a manifest."""
+    sizes: dict[str, dict[int, str]] = {}
+    numbers = {arm["name"]: arm.get("n_train_problems") for arm in arms}
+    for arm in arms:
+        if method := arm.get("coverage_of"):
+            sizes.setdefault(method, {numbers[method]: method})[arm["n_train_problems"]] = arm["name"]
+    return {method: dict(sorted(found.items())) for method, found in sizes.items()}
 
 
 def contrast_rows(data: RunData, against: str, metric: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ import yaml
 from calibrated_sd.errors import ConfigError, unknown_name
 
 PROFILES = ("quick", "default", "full")
+KINDS = ("arm", "sft")
+"""``arm``: on-policy, with the trainer of this package; ``sft``: off-policy, on answers sampled beforehand."""
+SFT_DATA = ("D_ug", "D_sg", "D_ug_token_matched", "D_sg_token_matched")
+"""Data sets of `context_analysis.off_policy` that an arm of kind ``sft`` can learn."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,13 @@ class Arm:
         trainer: fields of `CalibratedSDPOConfig` that differ from the shared ones.
         reference: name of the arm whose only difference is the calibrator, if there is one.
         profiles: the profiles that include the arm.
+        kind: one of `KINDS`. The shared trainer settings do not apply to ``sft``.
+        data: what an arm of kind ``sft`` learns, one of `SFT_DATA`.
+        data_samples: answers of each kind that it samples of each training problem to build that.
+        coverage_of: name of the arm that does the same with the plan's number of training problems.
+        steps, eval_steps, eval_samples, mid_problems, n_train_problems: instead of the plan's. An arm of kind ``sft``
+            counts passes over its data as steps, because its data sets differ in size.
+        subset_seed: which problems are trained on; ``"seed"``: the training seed draws them too; None: 0.
     """
 
     name: str
@@ -35,6 +47,16 @@ class Arm:
     trainer: dict[str, Any] = field(default_factory=dict)
     reference: str | None = None
     profiles: tuple[str, ...] = PROFILES
+    kind: str = "arm"
+    data: str | None = None
+    data_samples: int = 8
+    coverage_of: str | None = None
+    steps: int | None = None
+    eval_steps: tuple[int, ...] | None = None
+    eval_samples: int | None = None
+    mid_problems: int | None = None
+    n_train_problems: int | None = None
+    subset_seed: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +107,22 @@ class Plan:
                 return arm
         raise unknown_name("arm", name, [a.name for a in self.arms])
 
+    def steps_of(self, arm: Arm) -> int:
+        """The step after which an arm is finished."""
+        return arm.steps or self.steps
 
-def load_plan(path: str | Path, profile: str = "default", seeds: int | None = None) -> Plan:
+    def eval_steps_of(self, arm: Arm) -> tuple[int, ...]:
+        """The steps after which an arm is evaluated; with its own `steps` and nothing else said, the last one."""
+        return arm.eval_steps or (self.eval_steps if arm.steps is None else (arm.steps,))
+
+
+def load_plan(path: str | Path, profile: str = "default", seeds: int | Sequence[int] | None = None) -> Plan:
     """Read a reproduce recipe and apply a profile.
+
+    Args:
+        path: the YAML recipe.
+        profile: one of `PROFILES`.
+        seeds: training seeds instead of the profile's, or how many of 0, 1, 2, …
 
     Raises:
         ConfigError: unknown keys, arms or profiles, seeds below 1, or evaluation steps beyond the last step.
@@ -106,28 +141,54 @@ def load_plan(path: str | Path, profile: str = "default", seeds: int | None = No
     merged = {**raw, **chosen}
     merged["trainer"] = {**raw.get("trainer", {}), **chosen.get("trainer", {})}
     if seeds is not None:
-        if seeds < 1:
+        if isinstance(seeds, int) and seeds < 1:
             raise ConfigError(f"--seeds must be at least 1, got {seeds}. Give the number of training seeds, e.g. 3.")
-        merged["seeds"] = list(range(seeds))
+        merged["seeds"] = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     known = {f.name for f in dataclasses.fields(Plan)} - {"arms", "profile", "recipe_hash"}
     for key in merged:
         if key not in known:
             raise unknown_name(f"key in {path}", key, known)
-    arm_fields = {f.name for f in dataclasses.fields(Arm)} - {"name"}
-    arms = []
-    for name, fields in arms_raw.items():
-        for key in fields:
-            if key not in arm_fields:
-                raise unknown_name(f"key of arm {name!r}", key, arm_fields)
-        arm = Arm(name, **{**fields, "profiles": tuple(fields.get("profiles", PROFILES))})
-        if profile in arm.profiles:
-            arms.append(arm)
     for key in ("eval_steps", "seeds"):
         merged[key] = tuple(merged[key])
-    if max(merged["eval_steps"]) != merged["steps"]:
+    named = {name: _arm(name, fields) for name, fields in arms_raw.items()}
+    arms = tuple(arm for arm in named.values() if profile in arm.profiles)
+    kept = {arm.name: arms_raw[arm.name] for arm in arms}  # what other profiles have besides changes no run of this one
+    digest = hashlib.sha256(json.dumps([merged, kept], sort_keys=True).encode()).hexdigest()[:16]
+    plan = Plan(profile=profile, arms=arms, recipe_hash=digest, **merged)
+    _check_steps(f"profile {profile!r}", plan.eval_steps, plan.steps)
+    for arm in arms:
+        _check_steps(f"arm {arm.name!r}", plan.eval_steps_of(arm), plan.steps_of(arm))
+        if arm.coverage_of is not None:
+            plan.arm(arm.coverage_of)
+    return plan
+
+
+def _arm(name: str, fields: Mapping[str, Any]) -> Arm:
+    known = {f.name for f in dataclasses.fields(Arm)} - {"name"}
+    for key in fields:
+        if key not in known:
+            raise unknown_name(f"key of arm {name!r}", key, known)
+    tuples = {key: tuple(fields[key]) for key in ("profiles", "eval_steps") if key in fields}
+    arm = Arm(name, **{**fields, **tuples})
+    if arm.kind not in KINDS:
+        raise unknown_name(f"kind of arm {name!r}", arm.kind, KINDS)
+    if arm.kind == "sft" and arm.data not in SFT_DATA:
+        raise unknown_name(f"data of arm {name!r}", str(arm.data), SFT_DATA)
+    if isinstance(arm.subset_seed, str) and arm.subset_seed != "seed":
         raise ConfigError(
-            f"eval_steps of profile {profile!r} end at {max(merged['eval_steps'])}, but training has {merged['steps']} "
-            "steps. Make the last evaluation step equal to `steps`."
+            f"subset_seed of arm {name!r} is {arm.subset_seed!r}. Give a number, or `seed` to draw other problems with each "
+            "training seed."
         )
-    digest = hashlib.sha256(json.dumps([merged, arms_raw], sort_keys=True).encode()).hexdigest()[:16]
-    return Plan(profile=profile, arms=tuple(arms), recipe_hash=digest, **merged)
+    for key in ("steps", "eval_samples", "mid_problems", "n_train_problems", "data_samples"):
+        value = getattr(arm, key)
+        if value is not None and value < 1:
+            raise ConfigError(f"{key} of arm {name!r} must be at least 1, got {value}.")
+    return arm
+
+
+def _check_steps(what: str, eval_steps: Sequence[int], steps: int) -> None:
+    if max(eval_steps) != steps:
+        raise ConfigError(
+            f"eval_steps of {what} end at {max(eval_steps)}, but training has {steps} steps. Make the last evaluation "
+            "step equal to `steps`."
+        )

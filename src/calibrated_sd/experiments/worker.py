@@ -1,8 +1,8 @@
 """One job of a reproduction or a sweep, in its own process: `python -m calibrated_sd.experiments.worker FOLDER`.
 
 Kinds of job (`recipe["kind"]` in `run.json`): ``base`` evaluates the untrained weights and writes example and trace
-files, ``ladder`` samples the context ladder, ``arm`` trains and evaluates one arm. A job that was interrupted continues
-from its last checkpoint and gives what the straight run would have given.
+files, ``ladder`` samples the context ladder, ``arm`` trains and evaluates one arm, ``sft`` does so off-policy. An arm
+that was interrupted continues from its last checkpoint and gives what the straight run would have given.
 """
 
 from __future__ import annotations
@@ -99,6 +99,18 @@ def train_arm(folder: Path, recipe: dict[str, Any]) -> None:
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
+def train_off_policy(folder: Path, recipe: dict[str, Any]) -> None:
+    """Sample the data, fine-tune and evaluate; the evaluation's step is the number of passes."""
+    from calibrated_sd.experiments.sft_job import make_sft_trainer
+    from calibrated_sd.trainers.callbacks import JsonlLogCallback
+
+    trainer = make_sft_trainer(recipe, folder, [JsonlLogCallback(folder / "train.jsonl")])
+    trainer.train()
+    sizes = {"n_problems": recipe["eval_problems"], "n_samples": recipe["eval_samples"]}
+    evaluate_weights(trainer.model, trainer.processing_class, folder, recipe, step=recipe["steps"], **sizes)
+    shutil.rmtree(folder / "trainer", ignore_errors=True)
+
+
 def run_job(folder: Path) -> None:
     """Do the job of a folder and record its status."""
     recipe = read_json(folder / "run.json")["recipe"]
@@ -109,6 +121,8 @@ def run_job(folder: Path) -> None:
     try:
         if recipe["kind"] == "arm":
             train_arm(folder, recipe)
+        elif recipe["kind"] == "sft":
+            train_off_policy(folder, recipe)
         else:
             model, tokenizer = load_weights(recipe)
             if recipe["kind"] == "ladder":
