@@ -1,4 +1,4 @@
-"""`csd report`: tables, figures and the page of a reproduce or sweep folder, once more from its files."""
+"""`csd report`: tables, figures and pages of a reproduce, sweep or published folder, once more from its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from calibrated_sd.errors import ConfigError
 
 def report_command(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder that `csd reproduce` or `csd sweep` wrote.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A folder that `csd reproduce` or `csd sweep` wrote, or one with published.yaml."
+        ),
     ],
     check: Annotated[
         bool,
@@ -25,16 +28,29 @@ def report_command(
 ) -> None:
     """Rebuild the figures and the page of a reproduce or sweep folder from its files. Needs no model, no torch.
 
-    Interrupted and failed runs give a report too; it says on every table and figure what is missing.
+    Interrupted and failed runs give a report too; it says on every table and figure what is missing. A folder with a
+    published.yaml has its tables rewritten between the markers on its pages; --check says which line differs.
 
     Examples:
 
       csd report reproduce-out
 
       csd report reproduce-out --check
+
+      csd report docs/results --check
     """
     if check and markdown:
         raise ConfigError("--check and --markdown exclude each other. Give one of them.")
+    from calibrated_sd.reports.published import published_root
+
+    root = published_root(directory)
+    if root is not None and not markdown and (check or root == directory):
+        from calibrated_sd.cli.published import report_published
+
+        if root != directory:
+            console.print(f"{directory} is published by {root}, which is checked.", highlight=False, markup=False)
+        report_published(root, check=check)
+        return
     if _is_sweep(directory):
         _report_sweep(directory, check or markdown)
         return

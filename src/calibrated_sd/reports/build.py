@@ -46,7 +46,7 @@ def build_report(directory: str | Path) -> Path:
     """
     folder, files = _render(Path(directory))
     for name, content in files.items():
-        _replace(folder.path / name, content)
+        replace_file(folder.path / name, content)
     return folder.path / PAGE
 
 
@@ -97,7 +97,7 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write beside ``path``, then rename: a reader sees the old file or the new one, never half of one."""
     temporary = None
     try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -17,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from calibrated_sd.reports.folder import BASE, Arm, ReproduceFolder
 from calibrated_sd.reports.scores import Score, Scores
@@ -41,6 +43,8 @@ FAMILIES = {
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 WARNING = "#B03A00"
 PAPER = "#8A8A8A"
+DATA_KEY = "calibrated-sd-data"
+"""Key of the PNG's text under which the hash of the data stands."""
 _CAPTION, _HEAD = 0.46, 0.18  # inches kept free at the foot and at the top
 _LEGEND_ROW = 0.21  # inches
 
@@ -143,9 +147,20 @@ def finish(figure: Figure, folder: ReproduceFolder, name: str, title: str, alt: 
     foot = {"ha": "left", "va": "bottom", "fontsize": 7.5, "color": "#555555", "linespacing": 1.35}
     figure.text(0.012, 0.06 / height, "\n".join(lines), **foot)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})  # no version: equal data, equal bytes
+    # No version of the library: equal data, equal bytes. The data's hash says later whether the picture is theirs.
+    figure.savefig(buffer, format="png", metadata={"Software": None, DATA_KEY: folder.fingerprint})
     pixels = [round(side * figure.dpi) for side in (width, height)]
     return Drawing(name, title, alt, conditions, buffer.getvalue(), *pixels)
+
+
+def drawn_from(png: Path) -> str | None:
+    """The hash of the data a figure was drawn from; None where the file is absent, no image, or says nothing."""
+    try:
+        with Image.open(png) as image:
+            found = image.info.get(DATA_KEY)
+    except OSError:
+        return None
+    return str(found) if found else None
 
 
 def standing(folder: ReproduceFolder) -> str:

@@ -51,7 +51,7 @@ def load_folder(directory: str | Path) -> ReproduceFolder:
     folder.suites = _suites(manifest, folder.completions)
     folder.ladder = reader.completions([path / "runs/ladder/completions.jsonl"], what="the context ladder")
     folder.training = reader.training()
-    folder.summary = reader.read(path / "summary.csv", _read_csv, "summary.csv (intervals are recomputed)")
+    folder.summary = reader.read(path / "summary.csv", read_summary, "summary.csv (intervals are recomputed)")
     claims = reader.read(path / "claims.json", read_json, "claims.json (no verdicts)")
     folder.claims = [c for c in listed(claims, "claims") if isinstance(c, dict)]
     folder.traces = reader.read(path / "traces.jsonl", read_jsonl, "traces.jsonl (teacher suppression)") or []
@@ -162,8 +162,8 @@ def _seeds_on_disk(place: Path) -> set[int]:
     return {int(match[1]) for match in names if match}
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    """``summary.csv`` with its columns checked; seeds stay text because pooled rows have none."""
+def read_summary(path: Path) -> pd.DataFrame:
+    """``summary.csv`` (or a sweep's ``results.csv``) with its columns checked; seeds stay text because pooled rows have none."""
     frame = pd.read_csv(path, dtype={"seed": str, "arm": str, "suite": str, "metric": str}, keep_default_na=False)
     missing = {"arm", "seed", "suite", "step", "metric", "value", "lo", "hi", "n"} - set(frame.columns)
     if missing:

@@ -121,9 +121,14 @@ class Scores:
         frame = self.folder.ladder
         return frame[frame["suite"] != SCREEN]
 
-    def contrast(self, arm: str, against: str) -> Contrast | None:
-        """The difference of OOD accuracy to ``"base"`` or ``"sdpo"``, where `csd reproduce` has computed it."""
-        rows = self._rows(arm, metric=f"ood_difference_vs_{against}")
+    def contrast(self, arm: str, against: str, where: str = "ood") -> Contrast | None:
+        """The paired difference of accuracy to another arm, where the command that wrote the folder has computed it.
+
+        Args:
+            arm, against: names of arms.
+            where: ``"ood"`` for the pooled suite, ``"in_domain"`` for the trained one.
+        """
+        rows = self._rows(arm, metric=f"{where}_difference_vs_{against}")
         if rows is None:
             return None
         row = rows.iloc[-1]
@@ -139,11 +144,22 @@ class Scores:
         Those of the last evaluations; with ``every_step``, also of the smaller ones during training.
         """
         frame = self._completions
+        if frame.empty and self.folder.summary is not None:
+            return self._design_of_summary()
         if not every_step:
             frame = frame[frame["step"] == frame.groupby("arm")["step"].transform("max")]
         samples = frame.groupby(["arm", "seed", "step", "suite", "problem_id"]).size()
         questions = samples.groupby(["arm", "seed", "step", "suite"]).size()
         return sorted(set(questions.tolist())), sorted(set(samples.tolist()))
+
+    def _design_of_summary(self) -> tuple[list[int], list[int]]:
+        """The design as far as pooled rows tell it: n of each suite, k of ``avg@k``; last evaluations alone."""
+        rows = self.folder.summary
+        assert rows is not None
+        rows = rows[(rows["metric"] == "accuracy") & (rows["seed"] == "all") & (rows["suite"] != OOD)]
+        rows = rows[rows["step"] == rows.groupby("arm")["step"].transform("max")]
+        samples = rows["method"].astype(str).str.extract(r"\bavg@(\d+)")[0].dropna()
+        return sorted(set(rows["n"].dropna().astype(int))), sorted(set(samples.astype(int)))
 
     @cached_property
     def _completions(self) -> pd.DataFrame:
@@ -173,7 +189,7 @@ class Scores:
             return None  # several seeds without a pooled row: the completions say more
         if not by_seed:
             by_seed = self._by_seed(arm, suite, metric, step)
-        return _score(pooled.iloc[0], by_seed, UNITS[metric])
+        return _score(pooled.iloc[0], by_seed, UNITS.get(metric, ""))
 
     def _from_completions(self, arm: str, suite: str, metric: str, step: int) -> Score | None:
         return self._measure(self._select(arm, suite, step), metric)
@@ -192,9 +208,9 @@ class Scores:
             return None
         unit = UNITS[metric]
         if totals is None:
-            result = mean_interval(_nested(frame, counts), unit=unit)
+            result = mean_interval(nested(frame, counts), unit=unit)
         else:
-            result = rate_per_1k_interval(_nested(frame, counts), _nested(frame, totals), unit=unit)
+            result = rate_per_1k_interval(nested(frame, counts), nested(frame, totals), unit=unit)
         return Score(**{**result, "by_seed": _seed_values(frame, metric)})
 
 
@@ -227,7 +243,7 @@ def _columns(frame: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series | N
     )
 
 
-def _nested(frame: pd.DataFrame, values: pd.Series) -> dict[int, dict[str, list[float]]]:
+def nested(frame: pd.DataFrame, values: pd.Series) -> dict[int, dict[str, list[float]]]:
     """``{seed: {question: samples}}``; questions of different suites never share a name."""
     table: dict[int, dict[str, list[float]]] = {}
     rows = frame.loc[values.index]
