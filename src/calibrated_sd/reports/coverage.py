@@ -116,7 +116,11 @@ def draw_coverage(folder: ReproduceFolder, methods: Methods) -> Drawing:
                 empty(axes, "no arm with another number of problems")
         figure.axes[0].set_ylim(0, 1.02)
         figure.axes[1].tick_params(labelleft=True)
-        handles.append(Line2D([], [], color="black", linewidth=1, linestyle=":", label="base model"))
+        handles.append(
+            Line2D(
+                [], [], color="black", linewidth=1, linestyle=":", label="base model (in-domain: the usual problems)"
+            )
+        )
         legend_below(figure, handles, min(4, len(handles)))
         line = conditions(folder, scores, shown, what="marks: last evaluation")
         alt = "Accuracy against the number of problems trained on. " + "; ".join(told or ["nothing measured"]) + "."

@@ -89,7 +89,7 @@ class Scores:
         Args:
             arm: name of the arm.
             suite: name of a suite, or ``"ood"``.
-            metric: a key of ``UNITS``.
+            metric: a key of ``UNITS``, or another one of ``summary.csv``.
             step: optimizer step; the arm's last evaluation by default.
         """
         step = self.last_step(arm) if step is None else step
@@ -187,7 +187,7 @@ class Scores:
         pooled = rows[~one_seed] if (~one_seed).any() else rows
         if len(pooled) != 1:
             return None  # several seeds without a pooled row: the completions say more
-        if not by_seed:
+        if not by_seed and metric in UNITS:
             by_seed = self._by_seed(arm, suite, metric, step)
         return _score(pooled.iloc[0], by_seed, UNITS.get(metric, ""))
 
@@ -203,6 +203,8 @@ class Scores:
         return frame[(frame["arm"] == arm) & (frame["step"] == step) & frame["suite"].isin(names)]
 
     def _measure(self, frame: pd.DataFrame, metric: str) -> Score | None:
+        if metric not in UNITS:
+            return None  # not made from single samples
         counts, totals = _columns(frame, metric)
         if counts.empty:
             return None

@@ -11,7 +11,7 @@ from calibrated_sd.reports.folder import BASE
 from calibrated_sd.reports.published.arms_table import IN_DOMAIN, label_of, partial_warning, seeds_line
 from calibrated_sd.reports.published.markdown import PublishedTable, counts_text, score_text
 from calibrated_sd.reports.published.measured import load_measured
-from calibrated_sd.reports.published.paired import add_samples, contrast
+from calibrated_sd.reports.published.paired import add_samples, contrast, density_ratio
 from calibrated_sd.reports.published.sweep_tables import KEPT
 from calibrated_sd.reports.scores import OOD, Score, Scores
 
@@ -77,7 +77,7 @@ def moonshot_table(directory: Path, options: Mapping[str, Any]) -> PublishedTabl
     for where in ("in_domain", "ood"):
         found = contrast(scores, winner, against, where)
         differences[where] = found.score if found else None
-    retention = scores.get(winner, OOD, "retention")
+    retention = scores.get(winner, OOD, "retention") or density_ratio(scores, winner, "lexical")
     rows = []
     for where, suite, bar in (("in_domain", IN_DOMAIN, "at least 0"), ("ood", OOD, "at least −0.01")):
         pair = [score_text(scores.get(name, suite, "accuracy"), 3) for name in (winner, against)]
