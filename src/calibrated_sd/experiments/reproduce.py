@@ -55,7 +55,9 @@ def plan_jobs(plan: Plan, directory: Path) -> list[Job]:
     ]
     for seed in plan.seeds:
         for arm in plan.arms:
-            jobs.append(Job(runs / arm.name / f"seed_{seed}", arm_recipe(plan, arm, seed, shared), cost=_cost(plan, arm)))
+            jobs.append(
+                Job(runs / arm.name / f"seed_{seed}", arm_recipe(plan, arm, seed, shared), cost=_cost(plan, arm))
+            )
     return jobs
 
 
