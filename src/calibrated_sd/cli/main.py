@@ -17,6 +17,7 @@ from calibrated_sd.cli.evaluate import evaluate_command
 from calibrated_sd.cli.gguf import convert_gguf_command
 from calibrated_sd.cli.ladder import ladder_command
 from calibrated_sd.cli.markers import markers_command
+from calibrated_sd.cli.monitor import monitor_command
 from calibrated_sd.cli.off_policy import off_policy_command
 from calibrated_sd.cli.organism import organism_app
 from calibrated_sd.cli.probe import probe_command
@@ -53,6 +54,7 @@ app.add_typer(organism_app, name="organism", rich_help_panel=RUN)
 app.command("convert-gguf", rich_help_panel=RUN)(convert_gguf_command)
 app.command("compare", rich_help_panel=LOOK)(compare_command)
 app.command("markers", rich_help_panel=LOOK)(markers_command)
+app.command("monitor", rich_help_panel=LOOK)(monitor_command)
 app.command("report", rich_help_panel=LOOK)(report_command)
 app.command("bench", rich_help_panel=LOOK)(bench_command)
 app.command("env", rich_help_panel=LOOK)(env_command)

@@ -41,6 +41,9 @@ SIGNALS: dict[str, Signal] = {
 TEXT_SIGNALS = ("density", "length", "truncated")
 """Signals of the texts themselves: where those are given and not sampled, they say nothing about the model."""
 
+BASELINE, SMOOTHING, PATIENCE = 3, 0.5, 2
+"""Defaults of `CollapseDetector` and `CollapseMonitor`: guesses as well."""
+
 
 @dataclass(frozen=True)
 class Alarm:
@@ -126,7 +129,11 @@ class CollapseDetector:
     """
 
     def __init__(
-        self, signals: Mapping[str, Signal], baseline: int = 3, smoothing: float = 0.5, patience: int = 2
+        self,
+        signals: Mapping[str, Signal],
+        baseline: int = BASELINE,
+        smoothing: float = SMOOTHING,
+        patience: int = PATIENCE,
     ) -> None:
         if not 0 <= smoothing < 1:
             raise ConfigError(

@@ -12,7 +12,10 @@ from transformers.trainer_callback import ExportableState
 
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.trainers.monitoring.collapse_detector import (
+    BASELINE,
+    PATIENCE,
     SIGNALS,
+    SMOOTHING,
     TEXT_SIGNALS,
     Alarm,
     CollapseDetector,
@@ -52,9 +55,9 @@ class CollapseMonitor(TrainerCallback, ExportableState):
         self,
         trainer: Any = None,
         signals: Mapping[str, Any] | None = None,
-        baseline: int = 3,
-        smoothing: float = 0.5,
-        patience: int = 2,
+        baseline: int = BASELINE,
+        smoothing: float = SMOOTHING,
+        patience: int = PATIENCE,
         stop: bool = False,
     ) -> None:
         self.trainer = trainer
