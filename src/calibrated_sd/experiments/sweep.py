@@ -36,6 +36,8 @@ def sweep_jobs(sweep: Sweep, directory: Path) -> list[Job]:
     """The base evaluation, and one job for each arm and seed."""
     evaluation = asdict(sweep.evaluation)
     eval_steps, suites = evaluation.pop("eval_steps"), evaluation.pop("suites")
+    if not evaluation["question_seed"]:  # runs made before it could be chosen stay the same work
+        del evaluation["question_seed"]
     shared = {**sweep.shared, **evaluation, **({} if is_organism(sweep.shared) else {"suites": suites})}
     most = max(arm.data["n_problems"] for arm in sweep.arms)
     base = {"kind": "base", "arm": BASE, "seed": 0, "trace_rollouts": 0, "n_train_problems": most, **shared}

@@ -24,6 +24,7 @@ class Evaluation:
         eval_problems, eval_samples: of each suite, at the end.
         mid_problems, mid_samples: the same on the way.
         max_new_tokens: length limit.
+        question_seed: which questions of a suite are asked, where it has more; 0 for those of the reproduce recipe.
         suites: problem files, for models other than the organism: ``{name: {problems: FILE, role: far}}``.
     """
 
@@ -33,6 +34,7 @@ class Evaluation:
     mid_problems: int = 40
     mid_samples: int = 1
     max_new_tokens: int = 224
+    question_seed: int = 0
     suites: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

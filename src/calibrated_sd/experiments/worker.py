@@ -39,7 +39,9 @@ def evaluate_weights(
     problems = []
     for suite in SUITES:
         limit, subset = (
-            (recipe["n_train_problems"], recipe.get("subset_seed", 0)) if suite == "train" else (n_problems, 0)
+            (recipe["n_train_problems"], recipe.get("subset_seed", 0))
+            if suite == "train"
+            else (n_problems, recipe.get("question_seed", 0))
         )
         for problem in suite_problems(suite, min(n_problems, limit), subset):
             suite_of[problem.problem_id] = suite
