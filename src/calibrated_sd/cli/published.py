@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,14 @@ CLOSE = 1e-9
 """Relative difference of two numbers that counts as none: sums differ in their last digit from machine to machine."""
 
 
-def report_published(root: Path, *, check: bool) -> None:
-    """Rebuild a published folder, or check it. Exits with code 1 where the check finds a difference."""
+def report_published(root: Path, *, check: bool, archives: bool = True) -> None:
+    """Rebuild a published folder, or check it. Exits with code 1 where the check finds a difference.
+
+    Args:
+        root: the folder with the listing.
+        check: write nothing.
+        archives: with `check`, also compute the results again from their archives.
+    """
     from calibrated_sd.reports.published import build_published, check_published
 
     if not check:
@@ -35,7 +41,7 @@ def report_published(root: Path, *, check: bool) -> None:
         return
     result = check_published(root)
     problems = list(result.problems)
-    for what, found in archive_problems(root):
+    for what, found in archive_problems(root, _say) if archives else ():
         if found is None:
             _say(f"note: {what} has no {ARCHIVE}; that its figures follow from its runs is not checked.")
         else:
@@ -49,13 +55,18 @@ def report_published(root: Path, *, check: bool) -> None:
         error_console.print(advice, highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1)
     _say(f"{root}: {result.tables} tables and {result.figures} figures match their data.")
+    if not archives:
+        _say("That the data follow from their archives was not checked.")
 
 
-def archive_problems(root: Path) -> Iterator[tuple[str, list[str] | None]]:
+def archive_problems(
+    root: Path, progress: Callable[[str], None] = lambda line: None
+) -> Iterator[tuple[str, list[str] | None]]:
     """For every folder of runs that a published folder names: what does not follow from its archive; None without one.
 
     Args:
         root: the published folder.
+        progress: told which folder is computed again, before it is.
 
     Yields:
         the folder as the listing names it, and the problems.
@@ -69,6 +80,7 @@ def archive_problems(root: Path) -> Iterator[tuple[str, list[str] | None]]:
         if not (place / ARCHIVE).is_file():
             yield source, None
             continue
+        progress(f"{source}: computing its results again from {ARCHIVE}")
         yield source, [f"{source}/{problem}" for problem in _recomputed(place)]
 
 

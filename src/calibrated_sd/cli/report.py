@@ -22,6 +22,13 @@ def report_command(
         bool,
         typer.Option("--check", help="Write nothing; exit with code 1 if the report there does not match its data."),
     ] = False,
+    archives: Annotated[
+        bool,
+        typer.Option(
+            "--archives/--no-archives",
+            help="With --check of a published folder: also compute its results again from their archives (minutes).",
+        ),
+    ] = True,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Write nothing; print the summary table as Markdown.")
     ] = False,
@@ -49,7 +56,7 @@ def report_command(
 
         if root != directory:
             console.print(f"{directory} is published by {root}, which is checked.", highlight=False, markup=False)
-        report_published(root, check=check)
+        report_published(root, check=check, archives=archives)
         return
     if _is_sweep(directory):
         _report_sweep(directory, check or markdown)

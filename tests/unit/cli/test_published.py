@@ -64,6 +64,9 @@ def test_a_result_that_does_not_follow_from_its_archive_is_drift(root):
         "study/sweep/results.json does not follow from archive.json.gz: arms[winner].figures.accuracy.value is 0.99"
         in check.output
     )
+    pages = run(root, "--check", "--no-archives")
+    assert pages.exit_code == 0
+    assert "follow from their archives was not checked" in pages.output
 
 
 def test_a_row_of_a_table_is_named(root):
