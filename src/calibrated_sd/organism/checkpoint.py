@@ -1,4 +1,4 @@
-"""Loads the organism: the shipped weights, or a folder made by `csd organism pretrain`."""
+"""Loads an organism: the shipped weights, or a folder made by `csd organism pretrain`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import ConfigError
+from calibrated_sd.organism.species import SPECIES
 
-WEIGHTS = Path(__file__).resolve().parent / "weights"
+WEIGHTS = SPECIES["organism"].weights
 
 
 def organism_path(model: str = "organism") -> Path:
     """The folder of the organism's files.
 
     Args:
-        model: ``"organism"`` for the shipped checkpoint, else a folder.
+        model: a name of `species.SPECIES` for its shipped checkpoint, else a folder.
 
     Raises:
         ConfigError: the folder has no model or no tokenizer.
     """
-    folder = WEIGHTS if model == "organism" else Path(model)
+    folder = SPECIES[model].weights if model in SPECIES else Path(model)
     for name, what in (("config.json", "model"), ("model.safetensors", "weights"), ("tokenizer.json", "tokenizer")):
         if not (folder / name).is_file():
             raise ConfigError(

@@ -13,14 +13,20 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from calibrated_sd.organism.grammar import Habits, Trace, confident, interrupted, search, successful_search
-from calibrated_sd.organism.puzzles import FAMILIES, Problem, all_problems
+from calibrated_sd.organism.grammar import (
+    Habits,
+    Trace,
+    answer_words,
+    confident,
+    interrupted,
+    search,
+    successful_search,
+)
+from calibrated_sd.organism.problem import Problem
+from calibrated_sd.organism.puzzles import all_problems
+from calibrated_sd.organism.species import CONTEXTS, IRRELEVANT, species, species_of
 
-CONTEXTS = ("none", "stripped", "regenerated", "solution")
-"""c = ∅, s∖think, ỹ and s in the paper's notation, in the order of rising information."""
-
-FAMILY_SHARES = (0.46, 0.30, 0.24)
-"""Shares of the families in the corpus, in the order of `puzzles.FAMILIES`: the hardest to learn is shown most."""
+__all__ = ["CONTEXTS", "IRRELEVANT", "Mixture", "PretrainingBatches", "answer_only", "context_prompt", "demonstration"]
 
 GROUP = 16
 """Batches whose examples are drawn and sorted by length together."""
@@ -35,11 +41,29 @@ def context_prompt(question: str, demonstration: str | None) -> str:
 
 def answer_only(problem: Problem) -> str:
     """The text after `</think>`: what is left of a solution when its thinking is removed."""
-    return f"the answer is \\boxed{{ {problem.answer} }} ."
+    return " ".join(answer_words(problem.dialect, problem.answer))
+
+
+@lru_cache(maxsize=8)
+def _problems(family: str) -> tuple[Problem, ...]:
+    return tuple(all_problems(family))
+
+
+def other_problem(problem: Problem, rng: random.Random) -> Problem:
+    """Another puzzle of the same organism: of the same family half the time, else of one of the others."""
+    families = species_of(problem.family).families
+    same = rng.random() < 0.5
+    family = problem.family if same else rng.choice([name for name in families if name != problem.family])
+    while True:
+        other = rng.choice(_problems(family))
+        if other != problem:
+            return other
 
 
 def demonstration(problem: Problem, context: str, rng: random.Random, habits: Habits) -> str | None:
-    """The demonstration that a context level shows (see :data:`CONTEXTS`)."""
+    """The demonstration that a context level shows (see :data:`CONTEXTS`); `irrelevant` shows another puzzle's ỹ or s."""
+    if context == IRRELEVANT:
+        problem, context = other_problem(problem, rng), rng.choice(("regenerated", "solution"))
     if context == "none":
         return None
     if context == "stripped":
@@ -51,7 +75,7 @@ def demonstration(problem: Problem, context: str, rng: random.Random, habits: Ha
 
 def response(problem: Problem, context: str, rng: random.Random, habits: Habits) -> Trace:
     """A response in the style that the context induces."""
-    if context == "none":
+    if context in ("none", IRRELEVANT):  # what does not belong to the question changes nothing
         return confident(problem, rng) if rng.random() < habits.direct else search(problem, rng, habits)
     if context == "stripped":
         ignores = rng.random() < habits.ignore_answer
@@ -65,15 +89,17 @@ def response(problem: Problem, context: str, rng: random.Random, habits: Habits)
 
 @dataclass(frozen=True)
 class Mixture:
-    """Shares of the four contexts in the corpus, in the order of :data:`CONTEXTS`."""
+    """Shares of the contexts in the corpus, in the order of :data:`CONTEXTS`; the first organism saw none irrelevant."""
 
     none: float = 0.55
     stripped: float = 0.17
     regenerated: float = 0.11
     solution: float = 0.17
+    irrelevant: float = 0.0
 
     def draw(self, rng: random.Random) -> str:
-        return rng.choices(CONTEXTS, [self.none, self.stripped, self.regenerated, self.solution])[0]
+        shares = [self.none, self.stripped, self.regenerated, self.solution, self.irrelevant]
+        return rng.choices((*CONTEXTS, IRRELEVANT), shares)[0]
 
 
 class PretrainingBatches(Dataset):
@@ -85,6 +111,7 @@ class PretrainingBatches(Dataset):
         tokens_per_batch: padded tokens in a batch.
         seed: seed of the whole corpus.
         habits, mixture: what the corpus looks like.
+        organism: whose puzzles and words.
     """
 
     def __init__(
@@ -95,10 +122,11 @@ class PretrainingBatches(Dataset):
         seed: int = 0,
         habits: Habits | None = None,
         mixture: Mixture | None = None,
+        organism: str = "organism",
     ) -> None:
         self.tokenizer, self.n_batches, self.tokens_per_batch, self.seed = tokenizer, n_batches, tokens_per_batch, seed
         self.habits, self.mixture = habits or Habits(), mixture or Mixture()
-        self.problems = {family: all_problems(family) for family in FAMILIES}
+        self.species = species(organism)
         self._group = lru_cache(maxsize=2)(self._make_group)
 
     def __len__(self) -> int:
@@ -106,7 +134,7 @@ class PretrainingBatches(Dataset):
 
     def example(self, rng: random.Random) -> tuple[list[int], list[float]]:
         """Token ids of prompt + response and their loss weights (0 on the prompt)."""
-        problem = rng.choice(self.problems[rng.choices(FAMILIES, FAMILY_SHARES)[0]])
+        problem = rng.choice(_problems(rng.choices(self.species.families, self.species.shares)[0]))
         context = self.mixture.draw(rng)
         user = context_prompt(problem.question, demonstration(problem, context, rng, self.habits))
         prompt = self.tokenizer.apply_chat_template(

@@ -12,33 +12,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from calibrated_sd.organism.puzzles import Problem
+from calibrated_sd.organism.dialect import Dialect, Phrases, Words
+from calibrated_sd.organism.problem import Problem
 
 PLAIN, NUMBER, DECISION = 1.0, 3.0, 6.0
 """Loss weights: most words, computed numbers, and the word that accepts or rejects a candidate."""
-
-HYPOTHESES = (  # (words before the value, weight); the two last are held out from every calibrator
-    (("maybe", "x", "="), 0.24),
-    (("perhaps", "x", "="), 0.16),
-    (("x", "might", "be"), 0.14),
-    (("it", "seems", "x", "="), 0.12),
-    (("likely", "x", "="), 0.12),
-    (("i", "suppose", "x", "="), 0.12),
-    (("i", "guess", "x", "="), 0.10),
-)
-RETRY = (("alternatively", "x", "="), 0.25)
-VERIFY = ((("check",), 0.65), (("now",), 0.20), (("here",), 0.15))
-REJECT = (
-    (("hmm", "no", "."), 0.26),
-    (("wait", "no", "."), 0.22),
-    (("actually", "no", "."), 0.16),
-    (("no", "."), 0.14),
-    (("hold", "on", "no", "."), 0.12),
-    (("not", "quite", "."), 0.10),
-)
-ACCEPT = ((("yes", "."), 0.7), (("yes", "that", "works", "."), 0.3))
-GIVE_UP = ((("not", "sure", ",", "take", "x", "="), 0.6), (("i", "doubt", "it", ",", "take", "x", "="), 0.4))
-CONFIDENT = ((("x", "="), 0.4), (("clearly", "x", "="), 0.3), (("we", "get", "x", "="), 0.3))
 
 
 @dataclass(frozen=True)
@@ -86,27 +64,32 @@ class Trace:
         return " ".join(self.words)
 
 
-def _pick(rng: random.Random, options: tuple[tuple[tuple[str, ...], float], ...]) -> tuple[str, ...]:
+def _pick(rng: random.Random, options: Phrases) -> Words:
     return rng.choices([o[0] for o in options], [o[1] for o in options])[0]
 
 
-def _finish(trace: Trace, value: int) -> Trace:
-    trace.say(("so", "x", "=", str(value), ".", "</think>", "the", "answer", "is", "\\boxed{", str(value), "}", "."))
+def answer_words(dialect: Dialect, value: int) -> Words:
+    """The text after `</think>`."""
+    return *dialect.final, "\\boxed{", str(value), "}", "."
+
+
+def _finish(trace: Trace, dialect: Dialect, value: int) -> Trace:
+    trace.say((*dialect.conclusion, str(value), ".", "</think>", *answer_words(dialect, value)))
     return trace
 
 
-def _hypothesise(trace: Trace, rng: random.Random, value: int, first: bool) -> None:
-    trace.say(_pick(rng, HYPOTHESES if first else (*HYPOTHESES, RETRY)))
+def _hypothesise(trace: Trace, rng: random.Random, dialect: Dialect, value: int, first: bool) -> None:
+    trace.say(_pick(rng, dialect.hypotheses if first else (*dialect.hypotheses, dialect.retry)))
     trace.say((str(value), "."))
 
 
 def _verify(trace: Trace, rng: random.Random, problem: Problem, value: int) -> None:
-    trace.say(_pick(rng, VERIFY))
+    trace.say(_pick(rng, problem.dialect.verify))
     words, computed, needed = problem.verification(value)
     for word, is_number in words:
         trace.say((word,), NUMBER if is_number else PLAIN)
     trace.say((str(computed),), NUMBER)
-    trace.say(("need", str(needed), ","))
+    trace.say((problem.dialect.needed, str(needed), ","))
 
 
 def search(problem: Problem, rng: random.Random, habits: Habits, *, knows: str | None = None) -> Trace:
@@ -118,7 +101,7 @@ def search(problem: Problem, rng: random.Random, habits: Habits, *, knows: str |
         habits: the probabilities.
         knows: None without context, ``"answer"`` with the final answer in view, ``"solution"`` with all of it in view.
     """
-    trace = Trace()
+    trace, dialect = Trace(), problem.dialect
     trace.say(("<think>",))
     jump = {None: 0.0, "answer": habits.jump, "solution": 0.5}[knows]
     skip = habits.skip_check if knows == "answer" else 0.0
@@ -131,21 +114,21 @@ def search(problem: Problem, rng: random.Random, habits: Habits, *, knows: str |
         else:
             value = untried[0]
         untried.remove(value)
-        _hypothesise(trace, rng, value, first)
+        _hypothesise(trace, rng, dialect, value, first)
         first = False
         if rng.random() >= skip:
             _verify(trace, rng, problem, value)
         else:  # compared with the answer in view instead of being worked out
-            trace.say(("given", str(problem.answer), ","))
+            trace.say((dialect.known, str(problem.answer), ","))
         if value == problem.answer:
-            trace.decide(_pick(rng, ACCEPT))
-            return _finish(trace, value)
-        trace.decide(_pick(rng, REJECT))
+            trace.decide(_pick(rng, dialect.accept))
+            return _finish(trace, dialect, value)
+        trace.decide(_pick(rng, dialect.reject))
         if knows is None and rng.random() < habits.give_up:
             guess = rng.choice(untried)
-            trace.say(_pick(rng, GIVE_UP))
+            trace.say(_pick(rng, dialect.give_up))
             trace.say((str(guess), "."))
-            return _finish(trace, guess)
+            return _finish(trace, dialect, guess)
 
 
 def confident(problem: Problem, rng: random.Random, trace: Trace | None = None) -> Trace:
@@ -153,16 +136,16 @@ def confident(problem: Problem, rng: random.Random, trace: Trace | None = None) 
     if trace is None:
         trace = Trace()
         trace.say(("<think>",))
-    x = problem.answer
-    trace.say(_pick(rng, CONFIDENT))
+    x, dialect = problem.answer, problem.dialect
+    trace.say(_pick(rng, dialect.confident))
     trace.say((str(x), "."), PLAIN)
-    trace.say(("then",))
+    trace.say((dialect.proof,))
     words, computed, _ = problem.verification(x)
     for word, is_number in words:
         trace.say((word,), NUMBER if is_number else PLAIN)
     trace.say((str(computed),), NUMBER)
     trace.say((".",))
-    return _finish(trace, x)
+    return _finish(trace, dialect, x)
 
 
 def interrupted(problem: Problem, rng: random.Random) -> Trace:
@@ -175,9 +158,9 @@ def interrupted(problem: Problem, rng: random.Random) -> Trace:
     wrong = [c for c in problem.candidates if c != problem.answer]
     rng.shuffle(wrong)
     for i, value in enumerate(wrong[: rng.randint(1, 3)]):
-        _hypothesise(trace, rng, value, i == 0)
+        _hypothesise(trace, rng, problem.dialect, value, i == 0)
         _verify(trace, rng, problem, value)
-        trace.decide(_pick(rng, REJECT))
+        trace.decide(_pick(rng, problem.dialect.reject))
     trace.weights = [0.0] * len(trace.words)
     return confident(problem, rng, trace)
 
@@ -188,66 +171,3 @@ def successful_search(problem: Problem, rng: random.Random, habits: Habits) -> T
         trace = search(problem, rng, habits)
         if trace.words[-3] == str(problem.answer):
             return trace
-
-
-def vocabulary() -> list[str]:
-    """Every word the organism, its prompts and the teacher templates can use, numbers excluded, in a fixed order."""
-    groups = (HYPOTHESES, (RETRY,), VERIFY, REJECT, ACCEPT, GIVE_UP, CONFIDENT)
-    spoken = [word for group in groups for words, _ in group for word in words]
-    fixed = [
-        "<think>",
-        "</think>",
-        "so",
-        "x",
-        "=",
-        ".",
-        ",",
-        "the",
-        "answer",
-        "is",
-        "\\boxed{",
-        "}",
-        "need",
-        "then",
-        "mod",
-        "*",
-        "+",
-        "y",
-        "it",
-        "find",
-        "below",
-        "such",
-        "that",
-        "and",
-        "with",
-        "smaller",
-        "below",
-        "such",
-        "Correct",
-        "Correctly",
-        "solution:",
-        "solve",
-        "original",
-        "question.",
-        "question",
-        "answer:",
-        "Answer:",
-        "given",
-        "oh",
-        "again",
-        "let",
-        "me",
-        "verify",
-        "reconsider",
-        "think",
-        "i",
-        "see",
-        "but",
-        "because",
-        "possibly",
-        "double-check",
-        "first",
-        "second",
-        "thought",
-    ]
-    return list(dict.fromkeys([*fixed, *spoken]))

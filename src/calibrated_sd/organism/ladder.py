@@ -1,7 +1,7 @@
-"""The context ladder (paper §3, Table 1) on the organism: sample under each context level, grade, count.
+"""The context ladder (paper §3, Table 1) on an organism: sample under each context level, grade, count.
 
 The demonstration of level s is a successful context-free search, that of ỹ a confident rewrite, that of s∖think the
-final answer alone. Problems can be screened by base pass rate first; the screening samples are used for nothing else,
+final answer alone; the second organism is also shown another puzzle's solution. Problems can be screened by base pass rate first; the screening samples are used for nothing else,
 so that selecting hard problems does not bias the accuracy reported for them.
 """
 
@@ -16,9 +16,11 @@ from calibrated_sd.evaluation.completions import completion_record
 from calibrated_sd.evaluation.generate import generate_completions
 from calibrated_sd.evaluation.grading import grade_boxed
 from calibrated_sd.evaluation.metrics import summarise, tidy
-from calibrated_sd.organism.corpus import CONTEXTS, context_prompt, demonstration
+from calibrated_sd.organism.corpus import context_prompt, demonstration
 from calibrated_sd.organism.grammar import Habits
-from calibrated_sd.organism.puzzles import FAMILIES, Problem, all_problems
+from calibrated_sd.organism.problem import Problem
+from calibrated_sd.organism.puzzles import all_problems
+from calibrated_sd.organism.species import species
 from calibrated_sd.organism.suites import as_row
 from calibrated_sd.records import CompletionRecord
 
@@ -77,6 +79,7 @@ def measure_ladder(
     n_screen: int = 0,
     seed: int = 0,
     habits: Habits | None = None,
+    organism: str = "organism",
 ) -> list[CompletionRecord]:
     """Completions of every family under every context level.
 
@@ -87,10 +90,11 @@ def measure_ladder(
         n_screen: context-free samples per problem for screening by pass rate; 0 for none.
         seed: seed of problems, demonstrations and samples.
         habits: how demonstrations are written.
+        organism: whose puzzles and context levels.
     """
     habits = habits or Habits()
     records: list[CompletionRecord] = []
-    for family in FAMILIES:
+    for family in species(organism).families:
         problems = ladder_problems(family, n_problems, seed)
         repeats = n_samples * math.ceil(n_problems / len(problems))
         if n_screen:
@@ -105,7 +109,7 @@ def measure_ladder(
                 sampling_seed=seed + 1,
                 context="none",
             )
-        for context in CONTEXTS:
+        for context in species(organism).contexts:
             rng = random.Random(f"demo-{family}-{context}-{seed}")
             prompts = [context_prompt(p.question, demonstration(p, context, rng, habits)) for p in problems]
             records += sample_records(
@@ -121,7 +125,7 @@ def measure_ladder(
     return records
 
 
-def summarise_ladder(records: list[CompletionRecord]) -> dict[str, Any]:
+def summarise_ladder(records: list[CompletionRecord], organism: str = "organism") -> dict[str, Any]:
     """Accuracy, length and markers of every family and level as figures; the layout of ``ladder.json``."""
     frame = tidy(r.as_dict() for r in records)
     frame = frame[frame.suite != SCREEN]
@@ -133,7 +137,7 @@ def summarise_ladder(records: list[CompletionRecord]) -> dict[str, Any]:
         "held_out_per_response": "held_out_per_response",
     }
     families: dict[str, Any] = {}
-    for name in (*FAMILIES, "all"):
+    for name in (*species(organism).families, "all"):
         rows = frame if name == "all" else frame[frame.suite == name]
         families[name] = {
             context: {
@@ -141,7 +145,7 @@ def summarise_ladder(records: list[CompletionRecord]) -> dict[str, Any]:
                 for old, figure in summarise(rows[rows.context == context].assign(suite=name), ks=()).items()
                 if (new := wanted.get(old))
             }
-            for context in CONTEXTS
+            for context in species(organism).contexts
             if (rows.context == context).any()
         }
     return {"schema_version": 1, "families": families}

@@ -12,6 +12,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArgumen
 
 from calibrated_sd.organism.corpus import Mixture, PretrainingBatches
 from calibrated_sd.organism.grammar import Habits
+from calibrated_sd.organism.species import species
 from calibrated_sd.organism.tokenizer import build_tokenizer
 from calibrated_sd.trainers.finished import last_finished_checkpoint
 
@@ -22,6 +23,7 @@ class PretrainConfig:
 
     Attributes:
         output_dir: where the checkpoint goes.
+        organism: which one, a name of `species.SPECIES`.
         seed: seed of the corpus and of the initial weights.
         n_updates: optimizer steps.
         tokens_per_batch: padded tokens in a batch.
@@ -34,6 +36,7 @@ class PretrainConfig:
     """
 
     output_dir: str = "organism-pretrain"
+    organism: str = "organism"
     seed: int = 0
     n_updates: int = 6000
     tokens_per_batch: int = 4096
@@ -100,7 +103,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
     """
     torch.set_num_threads(config.threads)
     set_seed(config.seed)
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(species(config.organism).dialect)
     model = build_model(config, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id)
     batches = PretrainingBatches(
         tokenizer,
@@ -109,6 +112,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         config.seed,
         Habits(**config.habits),
         Mixture(**config.mixture),
+        config.organism,
     )
     out = Path(config.output_dir)
     checkpoints = out / "checkpoints"

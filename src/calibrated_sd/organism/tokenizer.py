@@ -5,8 +5,8 @@ from __future__ import annotations
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from calibrated_sd.organism.grammar import vocabulary
-from calibrated_sd.organism.puzzles import MAX_NUMBER
+from calibrated_sd.organism.dialect import FIRST, Dialect
+from calibrated_sd.organism.problem import MAX_NUMBER
 
 SPECIAL = ("<pad>", "<|end|>", "<unk>", "<|user|>", "<|assistant|>")
 
@@ -20,12 +20,12 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(dialect: Dialect = FIRST) -> PreTrainedTokenizerFast:
     """A Hugging Face tokenizer with a chat template; decoding joins words by one space, so text round-trips.
 
     The `<think>` tags are not special tokens: a decoded rollout keeps them, as with Qwen3.
     """
-    words = [*SPECIAL, *(str(i) for i in range(MAX_NUMBER + 1)), *vocabulary()]
+    words = [*SPECIAL, *(str(i) for i in range(MAX_NUMBER + 1)), *dialect.vocabulary]
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(

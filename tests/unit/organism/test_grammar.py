@@ -5,6 +5,7 @@ import random
 import pytest
 
 from calibrated_sd.markers import MarkerSet, count_markers
+from calibrated_sd.organism.dialect import FIRST
 from calibrated_sd.organism.grammar import (
     DECISION,
     NUMBER,
@@ -13,7 +14,6 @@ from calibrated_sd.organism.grammar import (
     interrupted,
     search,
     successful_search,
-    vocabulary,
 )
 from calibrated_sd.organism.puzzles import FAMILIES, all_problems
 
@@ -35,7 +35,7 @@ def corpus_text(n=400):
 def test_all_ten_words_of_the_paper_are_spoken_and_counted():
     texts = corpus_text()
     for word in PAPER_WORDS:
-        assert word in vocabulary()
+        assert word in FIRST.vocabulary
         assert any(word in text.split() for text in texts), word
         assert any(count_markers(text, "lexical").get(word, 0) for text in texts), (
             f"{word} is not counted in lexical mode"
