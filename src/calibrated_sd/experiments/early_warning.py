@@ -181,7 +181,7 @@ def _rate(rows: Sequence[tuple[str, bool]], what: str) -> Figure:
     k, n = sum(value for _, value in rows), len(rows)
     ends = stats.binomtest(k, n).proportion_ci(CONFIDENCE, method="wilson")
     n_arms = len({arm for arm, _ in rows})
-    method = f"{k} of {n} {what}, of {n_arms} arms; {CONFIDENCE:.0%} Wilson over runs (seeds of an arm are alike)"
+    method = f"{k} of {n} {what}, of {n_arms} arm(s); {CONFIDENCE:.0%} Wilson over runs (seeds of an arm are alike)"
     return figure(k / n, ends.low, ends.high, n, "share", method)
 
 
@@ -194,7 +194,7 @@ def _mean_steps(rows: Sequence[tuple[str, int]], n_resamples: int) -> Figure:
         steps.setdefault(arm, []).append(lead)
     counts = {arm: [1] * len(leads) for arm, leads in steps.items()}
     shown = statistic_interval([steps, counts], ratio, unit="steps", n_resamples=n_resamples)
-    over = f"mean over {len(rows)} hits with an onset, of {len(steps)} arms"
+    over = f"mean over {len(rows)} hits with an onset, of {len(steps)} arm(s)"
     how = f"{shown['method'].split(';')[0]} of arms" if shown["lo"] is not None else "1 arm: no interval"
     return {**shown, "method": f"{over}; {how}"}
 
