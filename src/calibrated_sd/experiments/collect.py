@@ -143,7 +143,8 @@ def load_run(directory: str | Path) -> RunData:
 def coverage_of(arms: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, str]]:
     """Method → number of training problems → arm, in rising order, from the arms of a manifest."""
     sizes: dict[str, dict[int, str]] = {}
-    numbers = {arm["name"]: arm.get("n_train_problems") for arm in arms}
+    arms = list(arms)
+    numbers: dict[str, int] = {arm["name"]: arm["n_train_problems"] for arm in arms if "n_train_problems" in arm}
     for arm in arms:
         if method := arm.get("coverage_of"):
             sizes.setdefault(method, {numbers[method]: method})[arm["n_train_problems"]] = arm["name"]

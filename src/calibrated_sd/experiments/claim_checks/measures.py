@@ -1,0 +1,59 @@
+"""What every check is made of: verdicts, and intervals of the pooled out-of-distribution suites of one arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from calibrated_sd.evaluation import statistics
+from calibrated_sd.evaluation.metrics import values_by_question
+from calibrated_sd.experiments.collect import RunData
+
+Figures = dict[str, dict[str, Any]]
+Check = Callable[[RunData, str], tuple[Figures, str]]
+
+SHOWN, NOT_SHOWN, CONTRADICTED, NOT_RUN = "shown", "not shown", "contradicted", "not run"
+N_RESAMPLES = 10_000
+"""Of every interval behind a verdict."""
+
+mean_interval = partial(statistics.mean_interval, n_resamples=N_RESAMPLES)
+paired_difference = partial(statistics.paired_difference, n_resamples=N_RESAMPLES)
+paired_ratio_difference = partial(statistics.paired_ratio_difference, n_resamples=N_RESAMPLES)
+rate_per_1k_interval = partial(statistics.rate_per_1k_interval, n_resamples=N_RESAMPLES)
+ratio_interval = partial(statistics.ratio_interval, n_resamples=N_RESAMPLES)
+
+
+def verdict(shown: bool, contradicted: bool) -> str:
+    """One word of two findings; what is shown is not contradicted."""
+    return SHOWN if shown else CONTRADICTED if contradicted else NOT_SHOWN
+
+
+def standard_error(figure: dict[str, Any]) -> float:
+    """Half the width of a 95 % interval over 1.96."""
+    return (figure["hi"] - figure["lo"]) / (2 * 1.96)
+
+
+def rises_by_standard_errors(figure: dict[str, Any], k: float) -> bool:
+    """Whether a difference is at least k standard errors above 0 and its interval excludes 0."""
+    return figure["value"] >= k * standard_error(figure) and figure["lo"] > 0
+
+
+def falls_by_standard_errors(figure: dict[str, Any], k: float) -> bool:
+    """Whether a difference is at least k standard errors below 0 and its interval excludes 0."""
+    return figure["value"] <= -k * standard_error(figure) and figure["hi"] < 0
+
+
+def need(data: RunData, *arms: str) -> bool:
+    """Whether all of these arms have been finished by some seed."""
+    return all(arm in data.arms for arm in arms)
+
+
+def ood(data: RunData, arm: str, column: str = "correct") -> Any:
+    """Values by question of an arm's last evaluation, out of distribution."""
+    return values_by_question(data.final(arm), column)
+
+
+def density(data: RunData, arm: str) -> dict[str, Any]:
+    """Markers per 1k tokens of an arm's last evaluation, out of distribution."""
+    return rate_per_1k_interval(ood(data, arm, "lexical"), ood(data, arm, "n_tokens"))
