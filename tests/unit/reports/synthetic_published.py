@@ -153,7 +153,7 @@ def _arm_rows(
 
 def claims() -> list[dict[str, Any]]:
     return [
-        {"id": "C5", "statement": "SDPO with c = s falls below the base model.", "verdict": "shown", "criterion": "OOD below base by ≥ 3 standard errors",
+        {"id": "C5", "statement": "SDPO with c = s falls below the base model.", "verdict": "shown", "criterion": "OOD below base by ≥ 3 standard errors", "notes": ["ood_top5_minus_full: level"],
          "ours": {"ood_accuracy_base": figure(0.78, 0.76, 0.81, 273, "share", METHOD),
                   "ood_sdpo_minus_base": figure(-0.5674, -0.601, -0.529, 273, "share", METHOD)}},
         {"id": "C12", "statement": "The shift is specific to epistemic words.", "verdict": "not shown", "criterion": "markers / other words ≥ 3",

@@ -109,7 +109,9 @@ class TestClaims:
         assert found["C12"]["figures [95 % interval]"] == "mean change markers 0.68 [0.48, 1.26] per response"
         assert found["C10"]["figures [95 % interval]"] == "–"
         assert table.conditions.startswith("1 shown, 1 not shown, 0 contradicted, 1 not run.")
+        assert table.warning.startswith("Partial: 2 arms")
         assert table.notes == (
+            "C5, OOD top5 − full: level",
             "C12, not shown: in so small a vocabulary other words fall with the length",
             "C10, not run: needs such a model",
         )

@@ -10,7 +10,9 @@ from calibrated_sd.errors import ConfigError, DataError, unknown_name
 from calibrated_sd.records import read_json
 from calibrated_sd.reports.canvas import span
 from calibrated_sd.reports.html import VERDICTS, measure
+from calibrated_sd.reports.published.arms_table import partial_warning
 from calibrated_sd.reports.published.markdown import PublishedTable, seeds_of
+from calibrated_sd.reports.published.measured import load_measured
 
 COMPARES = ("_minus_", "_over_", "ratio", "change", "gap", "slope", "delay")
 """Words in the name of a figure that compares; levels only explain a verdict."""
@@ -67,14 +69,26 @@ def claims_table(directory: Path, options: Mapping[str, Any]) -> PublishedTable:
         reason = next((claim[key] for key in REASONS if claim.get(key)), None)
         if reason and verdict != "shown":
             reasons.append(f"{name}, {verdict}: {str(reason).strip()}")
+        for note in claim.get("notes") or ():
+            figure, _, said = str(note).partition(": ")
+            reasons.append(f"{name}, {measure(figure, None).name}: {said}")
     counted = [f"{sum(claims[name].get('verdict') == verdict for name in wanted)} {verdict}" for verdict in VERDICTS]
     return PublishedTable(
         ("claim", "statement", "verdict", "figures [95 % interval]", "n", "seeds", "criterion"),
         tuple(rows),
         f"{', '.join(counted)}. Verdicts are computed from the intervals by the criterion; n: questions (of C1 and C2: problems of "
         "the ladder), seeds: training seeds that the interval covers.",
-        notes=tuple(reasons),
+        _warning(directory),
+        tuple(reasons),
     )
+
+
+def _warning(directory: Path) -> str:
+    """Says that arms have fewer finished seeds than planned, where the folder holds what is needed to know."""
+    if not (directory / "summary.csv").is_file():
+        return ""
+    folder = load_measured(directory)
+    return partial_warning(folder, [arm.name for arm in folder.arms])
 
 
 def key_figures(claim: Mapping[str, Any], names: Any = None) -> dict[str, dict[str, Any]]:
