@@ -13,6 +13,7 @@ import typer
 from calibrated_sd.cli.console import console, error_console
 from calibrated_sd.cli.dry_run_prompts import Tokens, show_prompts
 from calibrated_sd.errors import ConfigError
+from calibrated_sd.organism.species import SPECIES
 
 EXAMPLE = {
     "prompt": [{"role": "user", "content": "What is 17 · 24? Put the final answer in \\boxed{}."}],
@@ -98,11 +99,11 @@ def show_plan(run: Any, settings: Any, rows: Sequence[Mapping[str, Any]] | None,
 
 
 def _folder_of(model: str) -> str:
-    if model != "organism":
+    if model not in SPECIES:
         return model
     from calibrated_sd.organism.checkpoint import organism_path
 
-    return str(organism_path())
+    return str(organism_path(model))
 
 
 def _stated(recipe_path: Path | None) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrated_sd.cli.console import console
-from calibrated_sd.cli.models import ORGANISM
 from calibrated_sd.errors import ConfigError, DataError, OutputError
+from calibrated_sd.organism.species import SPECIES
 
 if TYPE_CHECKING:
     from calibrated_sd.evaluation.engines import EngineSettings
@@ -43,7 +43,7 @@ def suite_file(suite: str, data_dir: str) -> Path | None:
 
     None for the organism's suites, which are made, not read.
     """
-    if suite.partition(":")[0] == ORGANISM:
+    if suite.partition(":")[0] in SPECIES:
         return None
     path = Path(suite)
     if path.suffix and not path.is_dir():
@@ -68,8 +68,8 @@ def load_suite_problems(settings: Mapping[str, Any], file: Path | None) -> list[
     if file is None:
         from calibrated_sd.organism.suites import load_suite
 
-        part = settings["suite"].partition(":")[2]
-        return load_suite(part or ORGANISM, **({} if limit is None else {"n": limit}))
+        name, _, part = settings["suite"].partition(":")
+        return load_suite(part or name, organism=name, **({} if limit is None else {"n": limit}))
     from calibrated_sd.evaluation.datasets import load_problems
 
     columns = {key: settings[f"{key}_column"] for key in ("prompt", "answer") if settings[f"{key}_column"]}

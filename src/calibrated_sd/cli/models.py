@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import ConfigError
+from calibrated_sd.organism.species import SPECIES
 
 ORGANISM = "organism"
 
@@ -16,10 +17,10 @@ def model_folder(model: str) -> str:
     Raises:
         ConfigError: there is no such folder, or it lacks a model or a tokenizer.
     """
-    if model == ORGANISM:
+    if model in SPECIES:
         from calibrated_sd.organism.checkpoint import organism_path
 
-        return str(organism_path())
+        return str(organism_path(model))
     folder = Path(model)
     if not folder.is_dir():
         if model.count("/") == 1 and not model.startswith((".", "/", "~")):

@@ -85,7 +85,12 @@ def pretrain_command(
 
 @organism_app.command("ladder")
 def ladder_command(
-    model: Annotated[str, typer.Option(help="'organism' (the shipped checkpoint) or a folder.")] = "organism",
+    model: Annotated[
+        str, typer.Option(help="'organism' or 'organism2' (the shipped checkpoints), or a folder.")
+    ] = "organism",
+    organism: Annotated[
+        str | None, typer.Option(help="Whose puzzles and contexts, for a folder: 'organism' or 'organism2'.")
+    ] = None,
     n: Annotated[int, typer.Option(help="Samples per family and context level.")] = 512,
     seed: Annotated[int, typer.Option(help="Seed of problems and samples.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for completions and ladder.json.")] = Path("organism-ladder"),
@@ -103,13 +108,17 @@ def ladder_command(
     from calibrated_sd.experiments.provenance import provenance
     from calibrated_sd.organism.checkpoint import load_organism, organism_path
     from calibrated_sd.organism.ladder import measure_ladder, summarise_ladder
+    from calibrated_sd.organism.species import SPECIES, species
     from calibrated_sd.records import prepare_output, write_json, write_jsonl
 
+    whose = species(organism or (model if model in SPECIES else "organism")).name
     prepare_output(output, if_exists)
     weights, tokenizer = load_organism(model)
-    records = measure_ladder(weights, tokenizer, n_problems=n, n_samples=1, seed=seed)
-    summary = summarise_ladder(records)
+    records = measure_ladder(weights, tokenizer, n_problems=n, n_samples=1, seed=seed, organism=whose)
+    summary = summarise_ladder(records, whose)
     command = f"csd organism ladder --model {model} --n {n} --seed {seed}"
+    if organism is not None:
+        command += f" --organism {organism}"
     block = provenance(command=command, seed=seed, model_path=organism_path(model))
     write_jsonl(output / "completions.jsonl", records)
     write_json(output / "ladder.json", {**summary, "samples_per_cell": n, "provenance": block})

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from calibrated_sd.cli.console import IfExists, console, error_console, quiet_libraries
-from calibrated_sd.cli.models import ORGANISM, load_causal_model, model_folder
+from calibrated_sd.cli.models import load_causal_model, model_folder
 from calibrated_sd.cli.progress import Progress
 from calibrated_sd.errors import ConfigError, DataError, OutputError
+from calibrated_sd.organism.species import SPECIES
 
 # Settings that decide the numbers: a folder is only continued with the same ones.
 _SETTINGS = (
@@ -154,10 +155,10 @@ def _check_same_settings(manifest: dict[str, Any], settings: dict[str, Any], out
 def _problems(settings: dict[str, Any]) -> list[dict[str, Any]]:
     name, _, part = settings["problems"].partition(":")
     limit = settings["limit"]
-    if name == ORGANISM:
+    if name in SPECIES:
         from calibrated_sd.organism.suites import load_suite
 
-        return load_suite(part or ORGANISM, **({} if limit is None else {"n": limit}))
+        return load_suite(part or name, organism=name, **({} if limit is None else {"n": limit}))
     from calibrated_sd.evaluation.datasets import load_problems
 
     path = settings["problems"]

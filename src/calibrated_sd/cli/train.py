@@ -13,6 +13,7 @@ import typer
 
 from calibrated_sd.cli.console import console, quiet_libraries
 from calibrated_sd.errors import ConfigError, OutputError
+from calibrated_sd.organism.species import SPECIES
 
 if TYPE_CHECKING:
     from calibrated_sd.experiments.train_recipe import RunArguments
@@ -30,7 +31,7 @@ def load_rows(run: RunArguments, settings: Any) -> list[dict[str, Any]]:
         return _as_many_as_wanted(sft_rows(run.problems, run.n_problems), run)
     from calibrated_sd.experiments.training import training_rows
 
-    n = 64 if run.n_problems is None and run.problems == "organism" else run.n_problems
+    n = 64 if run.n_problems is None and run.problems in SPECIES else run.n_problems
     batch = getattr(settings, "generation_batch_size", None) or 0
     if run.repeat_problems and batch:  # of all processes, also where a plan is made by one
         prompts = batch // settings.world_size * run.gpus // settings.num_generations
@@ -90,7 +91,7 @@ def train_command(
     if dry_run:
         from calibrated_sd.cli.dry_run import show_plan
 
-        at_hand = run.problems == "organism" or Path(run.problems).is_file()  # the plan works without, too
+        at_hand = run.problems in SPECIES or Path(run.problems).is_file()  # the plan works without, too
         show_plan(run, settings, load_rows(run, settings) if at_hand else None, recipe_path)
         return
     check_processes(run, settings)
@@ -219,9 +220,9 @@ def make_trainer(run: RunArguments, settings: Any, rows: list[dict[str, Any]], f
 
 
 def model_path(model: str) -> str:
-    """Folder of the shipped organism for ``"organism"``, else the name itself."""
-    if model != "organism":
+    """Folder of a shipped organism for its name, else the name itself."""
+    if model not in SPECIES:
         return model
     from calibrated_sd.organism.checkpoint import organism_path
 
-    return str(organism_path())
+    return str(organism_path(model))

@@ -15,8 +15,9 @@ from typing import Any
 from calibrated_sd.contexts import CONTEXTS, Sources, last_user_text, render_reprompt
 from calibrated_sd.errors import unknown_name
 from calibrated_sd.organism.grammar import Habits, confident, successful_search
-from calibrated_sd.organism.puzzles import FAMILIES, all_problems
-from calibrated_sd.organism.puzzles import Problem as Puzzle
+from calibrated_sd.organism.problem import Problem as Puzzle
+from calibrated_sd.organism.puzzles import all_problems
+from calibrated_sd.organism.species import SPECIES
 
 Prompt = str | list[dict[str, Any]]
 """A text, used as it is, or chat messages."""
@@ -105,7 +106,8 @@ def puzzle_of(problem: Mapping[str, Any]) -> Puzzle | None:
 
 @cache
 def _puzzles() -> dict[str, Puzzle]:
-    return {puzzle.question: puzzle for family in FAMILIES for puzzle in all_problems(family)}
+    families = [family for species in SPECIES.values() for family in species.families]
+    return {puzzle.question: puzzle for family in families for puzzle in all_problems(family)}
 
 
 def _sources(problem: Mapping[str, Any], demonstrations: Mapping[str, str] | None, seed: int) -> Sources:

@@ -18,6 +18,7 @@ from typing import Any
 from calibrated_sd.errors import DataError
 from calibrated_sd.experiments.archive import archived_state, run_states
 from calibrated_sd.experiments.provenance import code_state
+from calibrated_sd.organism.species import SPECIES
 from calibrated_sd.records import read_json, write_json
 
 OK, FAILED, CANCELLED, RUNNING, WAITING = "ok", "failed", "cancelled", "running", "waiting"
@@ -92,7 +93,7 @@ def worker_environment(recipe: dict[str, Any]) -> dict[str, str]:
     """Environment of a worker: one thread and no network for the organism, the caller's own for other models."""
     quiet = {"TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
              "TRANSFORMERS_VERBOSITY": "error"}  # fmt: skip
-    if recipe.get("problems", "organism") == "organism":
+    if recipe.get("problems", "organism") in SPECIES:
         quiet |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         # Small tensors by the million: giving memory back and taking it again costs a tenth of the time under glibc
         quiet |= {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "4294967296"}

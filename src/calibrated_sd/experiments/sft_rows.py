@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import ConfigError, DataError
+from calibrated_sd.organism.species import SPECIES
 
 COMPLETION = "completion"
 
@@ -28,7 +29,7 @@ def sft_rows(path: str, n: int | None = None) -> list[dict[str, Any]]:
     Raises:
         DataError: no file, or neither completions nor solutions in it; an empty completion.
     """
-    if path == "organism":
+    if path in SPECIES:
         raise DataError(
             "trainer='sft' learns written answers, and the organism's problems have none. Give a file with prompts and "
             "completions as `problems`, e.g. one that `csd off-policy` wrote."

@@ -23,9 +23,9 @@ from calibrated_sd.experiments.launcher import launch, open_launcher
 from calibrated_sd.experiments.provenance import provenance
 from calibrated_sd.experiments.runner import FAILED, OK, WAITING, Job, is_done, status_of
 from calibrated_sd.experiments.sweep_plan import BASE, Sweep, SweepArm
-from calibrated_sd.experiments.training import is_organism
+from calibrated_sd.experiments.training import is_organism, organism_name
 from calibrated_sd.organism.checkpoint import organism_path
-from calibrated_sd.organism.suites import SUITES
+from calibrated_sd.organism.suites import suites_of as organism_suites
 from calibrated_sd.records import check_output, prepare_output, read_json, write_json
 
 RUNS, APART = "runs", "failed"
@@ -83,7 +83,10 @@ def apart(directory: Path, job: Job) -> Path:
 def suites_of(sweep: Sweep) -> list[dict[str, str]]:
     """Name, label and role of each suite: the organism's, or those that the recipe names."""
     if is_organism(sweep.shared):
-        return [{"name": name, "label": label, "role": role} for name, (role, label) in SUITES.items()]
+        return [
+            {"name": name, "label": label, "role": role}
+            for name, (role, label) in organism_suites(organism_name(sweep.shared)).items()
+        ]
     return [
         {"name": name, "label": str(suite.get("label", name)), "role": str(suite.get("role", "far"))}
         for name, suite in sweep.evaluation.suites.items()

@@ -38,6 +38,7 @@ from calibrated_sd.experiments.sweep_plan import (
     SweepArm,
 )
 from calibrated_sd.experiments.training import ON_CPU, is_organism, trainer_settings
+from calibrated_sd.organism.species import SPECIES
 
 LANDMARKS: dict[str, tuple[str, dict[str, Any]]] = {
     "sdpo": ("plain SDPO", {"distillation_weight": 1.0}),
@@ -285,6 +286,11 @@ def _check_suites(sweep: Sweep) -> None:
     if own and suites:
         raise ConfigError(
             "The organism brings its own suites. Leave out evaluation.suites, or set `problems` to a file."
+        )
+    if own and sweep.shared["model"] in SPECIES and sweep.shared["model"] != sweep.shared["problems"]:
+        raise ConfigError(
+            f"model: {sweep.shared['model']} does not know the words of problems: {sweep.shared['problems']}. Set both to "
+            "the same organism."
         )
     if not own and all(suite.get("role", "far") == "train" for suite in suites.values()):
         raise ConfigError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.experiments.sft_rows import encode_rows
+from calibrated_sd.organism.species import SPECIES
 
 ORGANISM = "organism"
 ON_CPU = {
@@ -25,8 +26,13 @@ ON_CPU = {
 
 
 def is_organism(recipe: Mapping[str, Any]) -> bool:
-    """Whether the job trains on the organism's own puzzles."""
-    return recipe.get("problems", ORGANISM) == ORGANISM
+    """Whether the job trains on an organism's own puzzles."""
+    return organism_name(recipe) in SPECIES
+
+
+def organism_name(recipe: Mapping[str, Any]) -> str:
+    """Whose puzzles the job trains on, if it does on an organism's."""
+    return recipe.get("problems", ORGANISM)
 
 
 def trainer_settings(
@@ -64,7 +70,9 @@ def training_rows(recipe: Mapping[str, Any], prompts_per_batch: int) -> list[dic
     if is_organism(recipe):
         from calibrated_sd.organism.suites import as_row, training_problems
 
-        problems = [as_row(p, "train") for p in training_problems(n, recipe.get("subset_seed", 0))]
+        problems = [
+            as_row(p, "train") for p in training_problems(n, recipe.get("subset_seed", 0), organism_name(recipe))
+        ]
         rows = [{"prompt": row["prompt"], "answer": row["answer"]} for row in problems]
     else:
         rows = _file_rows(recipe["problems"], n, recipe.get("subset_seed", 0))

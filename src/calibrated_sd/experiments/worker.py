@@ -18,9 +18,9 @@ import torch
 from transformers import TrainerCallback
 
 from calibrated_sd.experiments.runner import FAILED, OK, RUNNING, set_status
-from calibrated_sd.experiments.training import evaluate_on_files, is_organism, load_weights, make_trainer
+from calibrated_sd.experiments.training import evaluate_on_files, is_organism, load_weights, make_trainer, organism_name
 from calibrated_sd.organism.ladder import measure_ladder, sample_records
-from calibrated_sd.organism.suites import SUITES, suite_problems
+from calibrated_sd.organism.suites import suite_problems, suites_of
 from calibrated_sd.records import read_json, write_jsonl
 from calibrated_sd.trainers.finished import last_finished_checkpoint
 
@@ -37,13 +37,14 @@ def evaluate_weights(
         return
     suite_of = {}
     problems = []
-    for suite in SUITES:
+    organism = organism_name(recipe)
+    for suite in suites_of(organism):
         limit, subset = (
             (recipe["n_train_problems"], recipe.get("subset_seed", 0))
             if suite == "train"
             else (n_problems, recipe.get("question_seed", 0))
         )
-        for problem in suite_problems(suite, min(n_problems, limit), subset):
+        for problem in suite_problems(suite, min(n_problems, limit), subset, organism):
             suite_of[problem.problem_id] = suite
             problems.append(problem)
     records = sample_records(
@@ -134,6 +135,7 @@ def run_job(folder: Path) -> None:
                     n_problems=recipe["ladder_problems"],
                     n_samples=recipe["ladder_samples"],
                     n_screen=recipe["ladder_screen"],
+                    organism=organism_name(recipe),
                 )
                 write_jsonl(folder / "completions.jsonl", records)
             else:
