@@ -3,14 +3,16 @@
 import json
 import random
 import shutil
+from functools import partial
 
 import pytest
 import yaml
 
 from calibrated_sd.errors import DataError
-from calibrated_sd.experiments import runner
+from calibrated_sd.experiments import reproduce as reproduce_module
+from calibrated_sd.experiments import runner, sweep_results
 from calibrated_sd.experiments.archive import ARCHIVE, stored_runs, words_of, write_archive
-from calibrated_sd.experiments.collect import RunData
+from calibrated_sd.experiments.collect import RunData, summarise_run
 from calibrated_sd.experiments.recompute import recompute, sweep_of
 from calibrated_sd.experiments.reproduce import reproduce
 from calibrated_sd.experiments.sweep import run_sweep, sweep_statuses
@@ -80,6 +82,8 @@ def make_up(job):
 def work_in_this_process(monkeypatch):
     started.clear()
     monkeypatch.setattr(runner, "_start", make_up)
+    for module in (reproduce_module, sweep_results):  # the width of an interval is no matter here
+        monkeypatch.setattr(module, "summarise_run", partial(summarise_run, n_resamples=20))
 
 
 def arm(name, series=None, point=None, **trainer):
