@@ -95,9 +95,9 @@ def arm(name, series=None, point=None, **trainer):
 ARMS = (arm("sdpo"), arm("projection=1", "projection", 1.0, calibration_method="projection"))
 
 
-def sweep(*arms, seeds=(3, 4)):
+def sweep(*arms, seeds=(3, 4), eval_steps=()):
     return Sweep(
-        title="Small", arms=arms or ARMS, seeds=seeds, evaluation=Evaluation(eval_steps=(1,)),
+        title="Small", arms=arms or ARMS, seeds=seeds, evaluation=Evaluation(eval_steps=eval_steps),
         curve="calibration_strength", fields=("calibration_strength",), defaults={"calibration_strength": 0.0},
         shared={"model": "organism", "problems": "organism", "grader": "boxed", "lora_r": 0}, targets=(0.5,),
     )  # fmt: skip
@@ -111,7 +111,7 @@ def published(directory, *names):
 
 
 def test_a_sweeps_results_follow_from_its_archive(tmp_path):
-    run_sweep(sweep(), tmp_path / "out")
+    run_sweep(sweep(eval_steps=(1,)), tmp_path / "out")
     before = published(tmp_path / "out", "results.json", "results.csv", ARCHIVE)
     recompute(tmp_path / "out")
     write_archive(tmp_path / "out")
@@ -126,7 +126,7 @@ def test_a_sweeps_results_follow_from_its_archive(tmp_path):
 
 def test_a_changed_archive_changes_the_results(tmp_path):
     out = tmp_path / "out"
-    run_sweep(sweep(), out)
+    run_sweep(sweep(seeds=(3,)), out)
     before = (out / "results.json").read_bytes()
     file = out / "runs" / "sdpo" / "seed_3" / "eval" / "step_2" / "completions.jsonl"
     write_jsonl(file, [{**row, "correct": True} for row in read_jsonl(file)])
@@ -140,15 +140,15 @@ def test_failures_are_still_told_when_their_folders_are_gone(tmp_path):
     out = tmp_path / "out"
     write_json(out / "manifest.json", {"schema_version": 1, "kind": "sweep", "provenance": {}})
     (out / "broken").touch()
-    assert len(run_sweep(sweep(), out, if_exists="resume")) == 2
+    assert len(run_sweep(sweep(seeds=(3,)), out, if_exists="resume")) == 1
     before = published(out, "results.json")
-    assert [run["error"] for run in json.loads(before["results.json"])["failed"]] == ["the sun went out"] * 2
+    assert [run["error"] for run in json.loads(before["results.json"])["failed"]] == ["the sun went out"]
     recompute(out)
     assert (out / "results.json").read_bytes() == before["results.json"]
     (out / "broken").unlink()
     started.clear()
-    assert run_sweep(sweep(), out, if_exists="resume") == []  # they alone are tried again
-    assert sorted(started) == ["sdpo/seed_3", "sdpo/seed_4"]
+    assert run_sweep(sweep(seeds=(3,)), out, if_exists="resume") == []  # it alone is tried again
+    assert started == ["sdpo/seed_3"]
     assert read_json(out / "results.json")["failed"] == []
 
 
