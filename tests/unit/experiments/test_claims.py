@@ -3,41 +3,10 @@
 from pathlib import Path
 
 import pytest
+from claims_kit import OOD, N, data, fewer_resamples, rows  # noqa: F401
 
 from calibrated_sd.experiments.claims import CHECKS, evaluate_claims, hard_problems, load_claims, standard_error
 from calibrated_sd.experiments.collect import RunData, contrast_rows, summarise_run
-
-OOD = ("heldout", "far")
-N = 60
-
-
-def rows(
-    arm, accuracy, markers, tokens, *, seed=0, step=10, suites=("train", *OOD), samples=2, context="none", text=""
-):
-    """`accuracy` of the questions are right in every sample; question i and sample s get a little variety."""
-    made = []
-    for suite in suites:
-        for i in range(N):
-            for s in range(samples):
-                made.append(
-                    {
-                        "schema_version": 1,
-                        "suite": suite,
-                        "problem_id": f"{suite}-{i}",
-                        "sample": s,
-                        "prompt_sha256": "",
-                        "completion": text or "wait " * max(0, markers + i % 2),
-                        "finish_reason": "stop",
-                        "n_tokens": tokens + (i + s) % 3,
-                        "correct": (i * 7 + s) % N < accuracy * N,
-                        "markers": {"legacy": markers, "lexical": max(0, markers + i % 2), "held_out": 1},
-                        "context": context,
-                        "arm": arm,
-                        "seed": seed,
-                        "step": step,
-                    }
-                )
-    return made
 
 
 def ladder(none, stripped, solution, screen=0.3):
@@ -48,11 +17,6 @@ def ladder(none, stripped, solution, screen=0.3):
         for row in rows("base", screen, 8, 80, step=0, suites=("family",), samples=8):
             made.append({**row, "suite": "screen", "correct": row["sample"] < screen * 8})
     return made
-
-
-def data(*arms, ladder_records=()):
-    records = [record for arm in arms for record in arm]
-    return RunData(Path("nowhere"), OOD, records, list(ladder_records), calibrated=("best", "other"))
 
 
 BASE = rows("base", 0.8, 8, 80, step=0)

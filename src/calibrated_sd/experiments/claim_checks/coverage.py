@@ -11,7 +11,8 @@ import pandas as pd
 
 from calibrated_sd.evaluation.question_tables import CONFIDENCE, Table, align, interval, interval_scope, table
 from calibrated_sd.evaluation.resampling import percentile, resample_seeds_and_questions
-from calibrated_sd.experiments.claim_checks.measures import N_RESAMPLES, NOT_RUN, Figures, need, verdict
+from calibrated_sd.experiments.claim_checks import measures
+from calibrated_sd.experiments.claim_checks.measures import NOT_RUN, Figures, need, verdict
 from calibrated_sd.experiments.collect import RunData
 from calibrated_sd.records import figure
 
@@ -70,7 +71,7 @@ def _correct(data: RunData, arm: str, where: str) -> dict[int, dict[str, float]]
 def paired_by_seed(a: Cells, b: Cells) -> dict[str, Any]:
     """Mean of a − b, paired by question and by seed: here a seed stands for the problems that it draws as well."""
     tables = align(table(a), table(b))
-    return interval(tables, lambda x, y: x - y, "share", N_RESAMPLES, CONFIDENCE, 0, tables_per_arm=2)
+    return interval(tables, lambda x, y: x - y, "share", measures.N_RESAMPLES, CONFIDENCE, 0, tables_per_arm=2)
 
 
 def slope_on_log2(pairs: Mapping[int, tuple[Cells, Cells]]) -> dict[str, Any]:
@@ -89,10 +90,10 @@ def slope_on_log2(pairs: Mapping[int, tuple[Cells, Cells]]) -> dict[str, Any]:
         return sum((w * (means[2 * i] - means[2 * i + 1]) for i, w in enumerate(weights)), np.zeros(()))
 
     value = float(slope([np.nanmean(one) for one in cells]))
-    drawn = slope(resample_seeds_and_questions(cells, N_RESAMPLES, 0, tables_per_arm=2))
+    drawn = slope(resample_seeds_and_questions(cells, measures.N_RESAMPLES, 0, tables_per_arm=2))
     lo, hi = percentile(drawn, CONFIDENCE)
     scope = interval_scope(len(questions), max(len(one) for one in cells))
-    method = f"{CONFIDENCE:.0%} two-level percentile bootstrap, {N_RESAMPLES} resamples; covers {scope}"
+    method = f"{CONFIDENCE:.0%} two-level percentile bootstrap, {measures.N_RESAMPLES} resamples; covers {scope}"
     return figure(value, lo, hi, len(questions), UNIT, f"least squares on log2 of {list(pairs)} problems; {method}")
 
 

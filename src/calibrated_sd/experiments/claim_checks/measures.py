@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 from calibrated_sd.evaluation import statistics
 from calibrated_sd.evaluation.metrics import values_by_question
@@ -17,11 +17,22 @@ SHOWN, NOT_SHOWN, CONTRADICTED, NOT_RUN = "shown", "not shown", "contradicted", 
 N_RESAMPLES = 10_000
 """Of every interval behind a verdict."""
 
-mean_interval = partial(statistics.mean_interval, n_resamples=N_RESAMPLES)
-paired_difference = partial(statistics.paired_difference, n_resamples=N_RESAMPLES)
-paired_ratio_difference = partial(statistics.paired_ratio_difference, n_resamples=N_RESAMPLES)
-rate_per_1k_interval = partial(statistics.rate_per_1k_interval, n_resamples=N_RESAMPLES)
-ratio_interval = partial(statistics.ratio_interval, n_resamples=N_RESAMPLES)
+Result = TypeVar("Result")
+
+
+def _resampled(function: Callable[..., Result]) -> Callable[..., Result]:
+    @wraps(function)
+    def call(*values: Any, **options: Any) -> Result:
+        return function(*values, **{"n_resamples": N_RESAMPLES, **options})
+
+    return call
+
+
+mean_interval = _resampled(statistics.mean_interval)
+paired_difference = _resampled(statistics.paired_difference)
+paired_ratio_difference = _resampled(statistics.paired_ratio_difference)
+rate_per_1k_interval = _resampled(statistics.rate_per_1k_interval)
+ratio_interval = _resampled(statistics.ratio_interval)
 
 
 def verdict(shown: bool, contradicted: bool) -> str:
