@@ -27,6 +27,8 @@ from calibrated_sd.records import CompletionRecord
 SCREEN = "screen"
 """Suite name of the screening samples."""
 MAX_NEW_TOKENS = 256
+LADDER_TOKENS = {"organism2": 224}
+"""Length limit in the ladder where the longest demonstration leaves less room in the window."""
 
 
 def ladder_problems(family: str, n: int, seed: int = 0) -> list[Problem]:
@@ -120,6 +122,7 @@ def measure_ladder(
                 suite=family,
                 n_samples=repeats,
                 sampling_seed=seed,
+                max_new_tokens=LADDER_TOKENS.get(organism, MAX_NEW_TOKENS),
                 context=context,
             )
     return records
