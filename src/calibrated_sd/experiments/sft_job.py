@@ -16,7 +16,7 @@ from calibrated_sd.errors import DataError
 from calibrated_sd.evaluation.completions import completion_record
 from calibrated_sd.evaluation.generate import generate_completions
 from calibrated_sd.evaluation.grading import grade_boxed
-from calibrated_sd.experiments.training import ON_CPU, assemble, load_weights
+from calibrated_sd.experiments.training import ON_CPU, assemble, load_weights, organism_name
 from calibrated_sd.organism.checkpoint import organism_path
 from calibrated_sd.organism.suites import as_row, suite_problems
 from calibrated_sd.records import write_json
@@ -38,7 +38,7 @@ def sample_off_policy(model: Any, tokenizer: Any, recipe: Mapping[str, Any]) -> 
     Raises:
         DataError: no problem was solved both ways.
     """
-    problems = suite_problems("train", recipe["n_train_problems"], recipe.get("subset_seed", 0))
+    problems = suite_problems("train", recipe["n_train_problems"], recipe.get("subset_seed", 0), organism_name(recipe))
     rows = add_written_solutions([as_row(problem, "train") for problem in problems])
     rows, by_level, _ = complete_rows(rows, LEVELS, template="training", seed=recipe["seed"])
     sampled = []

@@ -32,6 +32,7 @@ class Arm:
     distillation_weight: float | None = None
     learning_rate: float | None = None
     color_key: str | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class ReproduceFolder:
         """The step after which a finished arm is evaluated."""
         steps = [s for s in listed(self.manifest, "eval_steps") if isinstance(s, int)]
         return max(steps) if steps else None
+
+    def last_step_of(self, name: str) -> int | None:
+        """The same of one arm, which may have its own number of steps."""
+        own = next((arm.steps for arm in self.arms if arm.name == name), None)
+        return own or self.last_step
 
     @property
     def ood_suites(self) -> list[str]:

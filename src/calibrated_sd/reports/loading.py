@@ -174,7 +174,7 @@ def read_summary(path: Path) -> pd.DataFrame:
 
 
 def _note_missing_evaluations(folder: ReproduceFolder) -> None:
-    frame, last = folder.completions, folder.last_step
+    frame = folder.completions
     if frame.empty:
         folder.gaps.append("Missing: all evaluations.")
         return
@@ -182,6 +182,7 @@ def _note_missing_evaluations(folder: ReproduceFolder) -> None:
         folder.gaps.append("Missing: the evaluation of the base model.")
     steps = frame.groupby(["arm", "seed"])["step"].max()
     for run in folder.runs:
+        last = folder.last_step_of(run.arm)
         if run.status == "ok" and last is not None and steps.get((run.arm, run.seed), -1) < last:
             folder.gaps.append(
                 f"Arm {run.arm}, seed {run.seed}: evaluated up to step {steps.get((run.arm, run.seed), 0)} of {last}."

@@ -188,9 +188,9 @@ def _unfinished(folder: ReproduceFolder, scores: Scores, arm: Arm) -> str:
     if runs and finished < len(runs):
         states = sorted({run.status for run in runs if run.status != "ok"})
         notes.append(f"{', '.join(states)}; {finished} of {counted(len(runs), 'seed')} finished")
-    last = scores.last_step(arm.name)
-    if arm.name != BASE and last is not None and folder.last_step is not None and last < folder.last_step:
-        notes.append(f"measured at step {last} of {folder.last_step}")
+    last, wanted = scores.last_step(arm.name), folder.last_step_of(arm.name)
+    if arm.name != BASE and last is not None and wanted is not None and last < wanted:
+        notes.append(f"measured at step {last} of {wanted}")
     if last is None:
         notes.append("not measured")
     return "; ".join(notes)

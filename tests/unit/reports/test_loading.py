@@ -56,6 +56,19 @@ def test_a_truncated_file_is_a_gap_with_its_line_and_hides_nothing_else(tmp_path
     assert set(folder.completions["step"]) == {0, 4, 8}
 
 
+def test_an_arm_with_steps_of_its_own_is_finished_after_those(tmp_path):
+    path = make_folder(tmp_path / "run", arms=["sdpo", "projection"], seeds=[0], n=2, samples=1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    for arm, steps in (("sdpo", 8), ("projection", 20)):
+        next(one for one in manifest["arms"] if one["name"] == arm)["steps"] = steps
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    folder = load_folder(path)  # both were evaluated up to step 12
+    assert [gap for gap in folder.gaps if gap.startswith("Arm")] == [
+        "Arm projection, seed 0: evaluated up to step 12 of 20."
+    ]
+    assert [folder.last_step_of(arm) for arm in ("sdpo", "projection", "base")] == [8, 20, 12]
+
+
 def test_arms_and_suites_that_the_manifest_forgot_are_shown_too(tmp_path):
     path = make_folder(tmp_path / "run", arms=["sdpo"], seeds=[0], n=2, samples=1)
     manifest = json.loads((path / "manifest.json").read_text())
