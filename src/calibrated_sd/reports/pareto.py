@@ -69,7 +69,7 @@ def draw_pareto(folder: SweepFolder) -> Drawing:
         legend_below(figure, handles, min(5, len(handles)))
         _label_points(figure, panels[:2], folder)
         samples = (folder.manifest.get("plan") or {}).get("evaluation", {}).get("eval_samples", "?")
-        seeds = counted(len(folder.manifest.get("seeds") or [0]), "training seed")
+        seeds = _seeds(folder)
         questions = span(sorted({score.n for score in shown if score.n}))
         dots = ", small dots: single seeds" if any(len(score.by_seed) > 1 for score in shown) else ""
         commit = str(folder.provenance.get("commit") or "")[:10]
@@ -83,6 +83,13 @@ def draw_pareto(folder: SweepFolder) -> Drawing:
             ]
         )
         return finish(figure, folder, "pareto", folder.title, _alt(folder), line)
+
+
+def _seeds(folder: SweepFolder) -> str:
+    """As `canvas.seeds_in_words`, of the runs that are drawn; the base model is not trained."""
+    planned = counted(len(folder.manifest.get("seeds") or [0]), "training seed")
+    fewest = min((point.n_seeds for point in folder.points if point.name != BASE), default=0)
+    return f"{fewest} of {planned} finished in every arm" if str(fewest) != planned.split()[0] else planned
 
 
 def sweep_looks(folder: SweepFolder) -> dict[str, Look]:

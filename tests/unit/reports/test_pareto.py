@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from synthetic_sweep import make_sweep
@@ -125,3 +126,9 @@ def test_no_model_library_is_loaded():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_missing_seeds_are_said_below_the_figure(tmp_path):
+    folder = load_sweep_folder(make_sweep(tmp_path, 1))
+    folder.points[-1] = replace(folder.points[-1], n_seeds=1)
+    assert "1 of 2 training seeds finished in every arm" in draw_pareto(folder).conditions

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from calibrated_sd.errors import unknown_name
-from calibrated_sd.reports.canvas import counted
+from calibrated_sd.reports.canvas import counted, seeds_in_words
 from calibrated_sd.reports.folder import BASE, Arm, ReproduceFolder
 from calibrated_sd.reports.published.markdown import PublishedTable, counts_text, score_text
 from calibrated_sd.reports.published.paired import add_samples, contrast
@@ -173,8 +173,8 @@ def seeds_text(folder: ReproduceFolder, arm: str) -> str:
 
 
 def seeds_line(folder: ReproduceFolder) -> str:
-    """``3 training seeds (100, 101, 102)``."""
-    return f"{counted(len(folder.seeds), 'training seed')} ({', '.join(map(str, folder.seeds))})"
+    """``3 training seeds (100, 101, 102)``; ``1 of 3 training seeds finished in every arm (…)`` where some are missing."""
+    return f"{seeds_in_words(folder)} ({', '.join(map(str, folder.seeds))})"
 
 
 def partial_warning(folder: ReproduceFolder, arms: Iterable[str]) -> str:
