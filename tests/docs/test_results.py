@@ -18,7 +18,9 @@ def root(tmp_path_factory):
         return RESULTS
     root = tmp_path_factory.mktemp("results")
     make_archived_study(root / "study")
-    tables = "{points: {kind: points, from: study}, winner: {kind: moonshot, from: study}, arms: {kind: arms, from: study}}"
+    tables = (
+        "{points: {kind: points, from: study}, winner: {kind: moonshot, from: study}, arms: {kind: arms, from: study}}"
+    )
     (root / LISTING).write_text(
         f"pages: [index.md]\ntables: {tables}\nfigures: {{forest: {{kind: forest, from: study}}}}\n", encoding="utf-8"
     )

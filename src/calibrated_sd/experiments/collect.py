@@ -20,6 +20,8 @@ from calibrated_sd.records import read_json
 BASE = "base"
 OOD = "ood"
 """Name of the pooled out-of-distribution suite."""
+COMPARED_WITH = (BASE, "sdpo", "policy_gradient")
+"""Arms from which every other arm's out-of-distribution difference is taken, where the folder has them."""
 METRIC_NAMES = {
     "accuracy": "accuracy",
     "accuracy_given_finished": "accuracy_finished",
@@ -196,8 +198,8 @@ def summarise_run(data: RunData, *, n_resamples: int = 2000) -> pd.DataFrame:
             for row in summary_rows(last, by=("arm", "seed", "suite", "step", "context"), n_resamples=n_resamples)
             if row["metric"] in METRIC_NAMES
         ]
-    rows += contrast_rows(data, BASE, "ood_difference_vs_base")
-    rows += contrast_rows(data, "sdpo", "ood_difference_vs_sdpo")
+    for against in COMPARED_WITH:
+        rows += contrast_rows(data, against, f"ood_difference_vs_{against}")
     columns = [
         "arm",
         "seed",

@@ -21,6 +21,8 @@ from calibrated_sd.experiments.sweep_plan import BASE, Sweep
 from calibrated_sd.records import figure, read_json, write_json
 
 FIGURES = ("value", "lo", "hi", "n", "unit", "method")
+TESTS = ("p_value", "p_holm")
+"""Of the differences alone; Holm-corrected over all arms of the sweep that are compared with the same one."""
 POINT_METRICS = ("accuracy", "markers_per_1k", "length", "markers_per_response", "held_out_per_1k", "truncated_share")
 """Metrics of the pooled out-of-distribution suites that every point carries in ``results.json``."""
 
@@ -155,7 +157,7 @@ def matched_rows(sweep: Sweep, levels: Mapping[str, Levels]) -> tuple[list[dict[
 def tidy_results(
     summary: pd.DataFrame, sweep: Sweep, retention: Mapping[str, Mapping[str, Any]], data: RunData
 ) -> pd.DataFrame:
-    """``results.csv``: ``arm``, every swept field, then ``seed, suite, step, metric, value, lo, hi, n, unit, method``.
+    """``results.csv``: ``arm``, every swept field, then ``seed, suite, step, metric, value, lo, hi, n, unit, method, p_value, p_holm``.
 
     Landmarks have the values of their own settings; the base model, which is not trained, has none.
     """
@@ -173,7 +175,7 @@ def tidy_results(
             given = {**sweep.defaults, **arm.trainer, **arm.data, "max_steps": arm.steps, **arm.swept}
             values[name] = given.get(field)
         rows[field] = rows["arm"].map(values)
-    columns = ["arm", *sweep.fields, "seed", "suite", "step", "metric", *FIGURES]
+    columns = ["arm", *sweep.fields, "seed", "suite", "step", "metric", *FIGURES, *TESTS]
     order = {name: i for i, name in enumerate([BASE, *arms])}
     rows = rows.assign(_order=rows["arm"].map(order)).sort_values("_order", kind="stable")
     return rows.reindex(columns=columns)

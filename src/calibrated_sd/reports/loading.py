@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pandas as pd
 
 from calibrated_sd.errors import CalibratedSDError, DataError
 from calibrated_sd.records import MARKER_COUNTS, read_completions, read_json, read_jsonl
+from calibrated_sd.records.archive import archived_states
+from calibrated_sd.reports.archived_samples import LADDER, add_samples
 from calibrated_sd.reports.folder import BASE, COMPLETION_COLUMNS, Arm, ReproduceFolder, Run, Suite, listed
 
 
@@ -49,13 +52,16 @@ def load_folder(directory: str | Path) -> ReproduceFolder:
     folder.runs = reader.runs()
     folder.completions = reader.completions(sorted(path.glob("runs/*/seed_*/eval/step_*/completions.jsonl")))
     folder.suites = _suites(manifest, folder.completions)
-    folder.ladder = reader.completions([path / "runs/ladder/completions.jsonl"], what="the context ladder")
+    missing_ladder = None if LADDER in reader.archived else "the context ladder"
+    folder.ladder = reader.completions([path / "runs/ladder/completions.jsonl"], what=missing_ladder)
     folder.training = reader.training()
     folder.summary = reader.read(path / "summary.csv", read_summary, "summary.csv (intervals are recomputed)")
     claims = reader.read(path / "claims.json", read_json, "claims.json (no verdicts)")
     folder.claims = [c for c in listed(claims, "claims") if isinstance(c, dict)]
     folder.traces = reader.read(path / "traces.jsonl", read_jsonl, "traces.jsonl (teacher suppression)") or []
     folder.examples = reader.read(path / "examples.jsonl", read_jsonl, "examples.jsonl (example completions)") or []
+    with suppress(DataError):  # said in a gap already
+        add_samples(folder)
     _note_missing_evaluations(folder)
     folder.gaps = _drawable(folder.gaps)
     return folder
@@ -102,6 +108,11 @@ class _Reader:
 
     def __init__(self, folder: ReproduceFolder) -> None:
         self.folder = folder
+        try:
+            self.archived = archived_states(folder.path)
+        except DataError as error:
+            folder.gaps.append(f"Unreadable: {error}")
+            self.archived = {}
 
     def hash(self, path: Path) -> None:
         name = path.relative_to(self.folder.path).as_posix()
@@ -131,8 +142,10 @@ class _Reader:
             if isinstance(info, dict):
                 status = str(info.get("status") or "unknown")
                 run = Run(arm, seed, status, info.get("error"), info.get("wall_time_s"))
+            elif place.is_dir():
+                run = Run(arm, seed, "unknown")
             else:
-                run = Run(arm, seed, "unknown" if place.is_dir() else "not run")
+                run = Run(arm, seed, self.archived.get(f"{arm}/seed_{seed}", {}).get("status", "not run"))
             found[arm, seed] = run
             if run.status != "ok":
                 reason = f": {' '.join(str(run.error).split())}" if run.error else ""

@@ -76,5 +76,5 @@ def test_normalised_in_float32_over_a_large_vocabulary():
     logps[1][..., markers] += 6
     logps[1] = logps[1].log_softmax(-1)
     edited = Projection().edit_teacher(Views(logps[0], logps[0], logps[1], markers), 1.0)
-    assert edited.logsumexp(-1).abs().max().item() < 1e-5
-    torch.testing.assert_close(log_marker_mass(edited, markers), log_marker_mass(logps[1], markers), atol=1e-5, rtol=0)
+    assert edited.logsumexp(-1).abs().max().item() < 3e-5
+    torch.testing.assert_close(log_marker_mass(edited, markers), log_marker_mass(logps[1], markers), atol=3e-5, rtol=0)

@@ -159,6 +159,16 @@ def test_summary_pools_the_out_of_distribution_suites():
     assert {"accuracy", "markers_per_response", "markers_per_1k", "held_out_per_1k", "length"} <= set(table.metric)
 
 
+def test_summary_tests_every_arm_against_base_sdpo_and_policy_gradient():
+    """Families of 2, 2 and 2: the smallest p-value of a family is doubled."""
+    table = summarise_run(data(BASE, COLLAPSED, HEALTHY_PG), n_resamples=200)
+    for against in ("base", "sdpo", "policy_gradient"):
+        rows = table[table.metric == f"ood_difference_vs_{against}"]
+        assert sorted(rows.arm) == sorted({"base", "sdpo", "policy_gradient"} - {against})
+        assert rows.p_holm.min() == pytest.approx(2 * rows.p_value.min())
+    assert table[table.metric == "accuracy"].p_value.isna().all()
+
+
 def test_an_arm_that_was_not_finished_is_compared_with_nothing():
     """Its evaluation on the way has fewer questions than the base's last one: claims about it are not run."""
     on_the_way = [r for r in rows("sdpo", 0.3, 0, 20, step=5) if int(r["problem_id"].rpartition("-")[2]) < 30]

@@ -210,7 +210,7 @@ def test_a_sweep_from_jobs_to_page_with_failures_apart(tmp_path, small_worker):
     with (out / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["arm", "calibration_method", "calibration_strength", "seed", "suite", "step", "metric",
-                             "value", "lo", "hi", "n", "unit", "method"]  # fmt: skip
+                             "value", "lo", "hi", "n", "unit", "method", "p_value", "p_holm"]  # fmt: skip
     point = [r for r in rows if r["arm"] == "projection_strength=0.5" and r["suite"] == "ood"]
     assert {(r["calibration_method"], r["calibration_strength"]) for r in point} == {("projection", "0.5")}
     assert {r["calibration_strength"] for r in rows if r["arm"] == "sdpo"} == {"0.0"}

@@ -1,11 +1,15 @@
 """Reading a reproduce folder, whole or in pieces."""
 
 import json
+import shutil
 
+import pandas as pd
 import pytest
 from synthetic_folder import make_folder
 
 from calibrated_sd.errors import DataError
+from calibrated_sd.records import read_completions, read_jsonl
+from calibrated_sd.records.archive import ARCHIVE, ArchivedRun, Evaluation, write_archive_file
 from calibrated_sd.reports.loading import load_folder
 
 
@@ -105,3 +109,52 @@ def test_other_folders_are_refused_in_one_paragraph(tmp_path, manifest, words):
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="There is no folder"):
         load_folder(tmp_path / "nothing")
+
+
+def archived(path, *, wanted):
+    """The runs below ``path`` as an archive keeps them; `wanted` chooses by name."""
+    runs = []
+    for place in [*sorted(path.glob("runs/*/seed_*")), path / "runs/ladder"]:
+        name = place.relative_to(path / "runs").as_posix()
+        files = sorted(place.glob("**/completions.jsonl"))
+        arm, _, seed = name.partition("/seed_")
+        log = read_jsonl(place / "train.jsonl") if (place / "train.jsonl").is_file() else []
+        evaluations = {f.relative_to(place).as_posix(): Evaluation(read_completions(f)) for f in files}
+        recipe = {"arm": arm, "seed": int(seed)} if seed else {}
+        if wanted(name):
+            runs.append(ArchivedRun(name, "ok", recipe, None, 60.0, evaluations, log))
+    return runs
+
+
+def in_order(frame):
+    return frame.sort_values(list(frame.columns), ignore_index=True)
+
+
+@pytest.mark.parametrize("kept", ["none", "sdpo"])
+def test_an_archive_stands_for_the_run_folders_that_are_gone(complete, tmp_path, kept):
+    """All folders gone, or all but one arm's: the same runs and samples as from the folders, and no gap."""
+    path = tmp_path / "copy"
+    shutil.copytree(complete, path)
+    write_archive_file(path / ARCHIVE, archived(path, wanted=lambda name: True))
+    for place in (path / "runs").iterdir():
+        if place.name != kept:
+            shutil.rmtree(place)
+    whole, folder = load_folder(complete), load_folder(path)
+    assert folder.gaps == []
+    assert [(r.arm, r.seed, r.status) for r in folder.runs] == [(r.arm, r.seed, r.status) for r in whole.runs]
+    pd.testing.assert_frame_equal(in_order(folder.completions), in_order(whole.completions), check_dtype=False)
+    pd.testing.assert_frame_equal(in_order(folder.ladder), in_order(whole.ladder), check_dtype=False)
+    assert len(folder.training) == len(whole.training)
+    assert folder.inputs[ARCHIVE]
+
+
+def test_what_neither_folder_nor_archive_has_is_a_gap(complete, tmp_path):
+    path = tmp_path / "copy"
+    shutil.copytree(complete, path)
+    write_archive_file(path / ARCHIVE, archived(path, wanted=lambda name: name != "sdpo/seed_1"))
+    shutil.rmtree(path / "runs")
+    assert "Arm sdpo, seed 1: not run." in load_folder(path).gaps
+    (path / ARCHIVE).write_bytes((path / ARCHIVE).read_bytes()[:100])
+    damaged = load_folder(path)
+    assert any(gap.startswith("Unreadable") and ARCHIVE in gap for gap in damaged.gaps)
+    assert {run.status for run in damaged.runs} == {"not run"}

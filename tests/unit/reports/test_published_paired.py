@@ -5,9 +5,10 @@ import pytest
 
 from archived_study import LEVELS, QUESTIONS, make_archived_study, samples
 from calibrated_sd.records.archive import ARCHIVE
+from calibrated_sd.reports.archived_samples import add_samples
 from calibrated_sd.reports.published.measured import load_measured
 from calibrated_sd.reports.published.moonshot import moonshot_table
-from calibrated_sd.reports.published.paired import add_samples, contrast, density_ratio
+from calibrated_sd.reports.published.paired import contrast, density_ratio
 from calibrated_sd.reports.published.sweep_tables import points_table
 from calibrated_sd.reports.scores import Scores
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from calibrated_sd.errors import unknown_name
+from calibrated_sd.reports.archived_samples import add_samples
 from calibrated_sd.reports.canvas import counted, seeds_in_words
 from calibrated_sd.reports.folder import BASE, Arm, ReproduceFolder
 from calibrated_sd.reports.published.markdown import PublishedTable, counts_text, score_text
-from calibrated_sd.reports.published.paired import add_samples, contrast
+from calibrated_sd.reports.published.paired import contrast
 from calibrated_sd.reports.scores import OOD, Contrast, Score, Scores
 from calibrated_sd.reports.tables import PLAIN_ARM, p_text
 

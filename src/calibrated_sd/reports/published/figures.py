@@ -11,6 +11,7 @@ from typing import Any
 
 from calibrated_sd.errors import ConfigError, unknown_name
 from calibrated_sd.reports import figures as reproduce_figures
+from calibrated_sd.reports.archived_samples import add_samples
 from calibrated_sd.reports.canvas import Drawing, style
 from calibrated_sd.reports.coverage import coverage_methods, draw_coverage
 from calibrated_sd.reports.folder import BASE, ReproduceFolder
@@ -19,7 +20,6 @@ from calibrated_sd.reports.pareto import draw_pareto
 from calibrated_sd.reports.published.arms_table import chosen_arms
 from calibrated_sd.reports.published.listing import Entry
 from calibrated_sd.reports.published.measured import load_measured
-from calibrated_sd.reports.published.paired import add_samples
 from calibrated_sd.reports.scores import Scores
 from calibrated_sd.reports.sweep_folder import load_sweep_folder
 

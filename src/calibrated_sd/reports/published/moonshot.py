@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import ConfigError, unknown_name
+from calibrated_sd.reports.archived_samples import add_samples
 from calibrated_sd.reports.folder import BASE
 from calibrated_sd.reports.published.arms_table import IN_DOMAIN, label_of, partial_warning, seeds_line
 from calibrated_sd.reports.published.markdown import PublishedTable, counts_text, score_text
 from calibrated_sd.reports.published.measured import load_measured
-from calibrated_sd.reports.published.paired import add_samples, contrast, density_ratio
+from calibrated_sd.reports.published.paired import contrast, density_ratio
 from calibrated_sd.reports.published.sweep_tables import KEPT
 from calibrated_sd.reports.scores import OOD, Score, Scores
 

@@ -2,63 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from calibrated_sd.evaluation.question_tables import CONFIDENCE, N_RESAMPLES, align, interval, table
 from calibrated_sd.evaluation.resampling import ratio
 from calibrated_sd.evaluation.statistics import paired_difference
-from calibrated_sd.records import MARKER_COUNTS
-from calibrated_sd.records.archive import ARCHIVE, read_archive
-from calibrated_sd.reports.folder import BASE, COMPLETION_COLUMNS, ReproduceFolder
+from calibrated_sd.reports.folder import BASE
 from calibrated_sd.reports.scores import Contrast, Score, Scores, nested
-
-LADDER = "ladder"
-"""Name of the run that holds the context ladder."""
-
-
-def add_samples(folder: ReproduceFolder) -> bool:
-    """Fill a folder's completions, ladder and training logs from ``archive.json.gz``; False where there is none.
-
-    Raises:
-        DataError: the archive is damaged.
-    """
-    file = folder.path / ARCHIVE
-    if not file.is_file():
-        return False
-    folder.inputs[ARCHIVE] = hashlib.sha256(file.read_bytes()).hexdigest()
-    samples: list[dict[str, Any]] = []
-    ladder: list[dict[str, Any]] = []
-    logs: list[pd.DataFrame] = []
-    for name, run in read_archive(folder.path).items():
-        if run.status != "ok":
-            continue
-        for evaluation in run.evaluations.values():
-            rows = [
-                {
-                    **{key: record.get(key) for key in COMPLETION_COLUMNS},
-                    **{m: record["markers"][m] for m in MARKER_COUNTS},
-                }
-                for record in evaluation.records
-            ]
-            (ladder if name.split("/")[0] == LADDER else samples).extend(rows)
-        if run.log and "arm" in run.recipe:
-            logs.append(pd.DataFrame(run.log).assign(arm=run.recipe["arm"], seed=run.recipe.get("seed", 0)))
-    folder.completions = pd.DataFrame(samples, columns=COMPLETION_COLUMNS)
-    folder.ladder = pd.DataFrame(ladder, columns=COMPLETION_COLUMNS)
-    if logs:
-        folder.training = pd.concat(logs, ignore_index=True)
-    return True
 
 
 def contrast(scores: Scores, arm: str, against: str, where: str = "ood") -> Contrast | None:
     """The paired difference of accuracy between two arms: as the folder's table has it, else from the samples.
 
     Args:
-        scores: of a folder, with samples if :func:`add_samples` found some.
+        scores: of a folder, with samples if :func:`~calibrated_sd.reports.archived_samples.add_samples` found some.
         arm, against: names of arms.
         where: ``"ood"`` or ``"in_domain"``.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import unknown_name
+from calibrated_sd.reports.archived_samples import add_samples
 from calibrated_sd.reports.folder import BASE, ReproduceFolder
 from calibrated_sd.reports.published.arms_table import (
     contrast_text,
@@ -18,7 +19,7 @@ from calibrated_sd.reports.published.arms_table import (
 )
 from calibrated_sd.reports.published.markdown import PublishedTable, counts_text, score_text
 from calibrated_sd.reports.published.measured import load_measured
-from calibrated_sd.reports.published.paired import add_samples, contrast, density_ratio
+from calibrated_sd.reports.published.paired import contrast, density_ratio
 from calibrated_sd.reports.scores import Score, Scores
 from calibrated_sd.reports.sweep_folder import MatchedScore, Point, SweepFolder, load_sweep_folder
 from calibrated_sd.reports.tables import number
