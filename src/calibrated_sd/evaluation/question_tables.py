@@ -15,7 +15,9 @@ from calibrated_sd.evaluation.resampling import Rng, bootstrap_questions, percen
 from calibrated_sd.records import figure
 
 N_RESAMPLES = 2000
-"""Bootstrap resamples, and sign flips of the permutation test, unless told otherwise."""
+"""Bootstrap resamples, and permutations of a test, unless told otherwise."""
+N_PAIRED = 10_000
+"""The same in tables that compare many arms: a p-value can be small enough to survive Holm's correction."""
 CONFIDENCE = 0.95
 """Nominal coverage of every interval, unless told otherwise."""
 

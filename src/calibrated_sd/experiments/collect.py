@@ -13,6 +13,7 @@ import pandas as pd
 
 from calibrated_sd.errors import DataError
 from calibrated_sd.evaluation.metrics import summary_rows, tidy, values_by_question
+from calibrated_sd.evaluation.question_tables import N_PAIRED
 from calibrated_sd.evaluation.statistics import holm, paired_difference
 from calibrated_sd.experiments.archive import StoredRun, stored_runs, words_of
 from calibrated_sd.records import read_json
@@ -159,7 +160,10 @@ def contrast_rows(data: RunData, against: str, metric: str) -> list[dict[str, An
     if against not in data.arms or not others:
         return []
     b = values_by_question(data.final(against), "correct")
-    found = {arm: paired_difference(values_by_question(data.final(arm), "correct"), b) for arm in others}
+    found = {
+        arm: paired_difference(values_by_question(data.final(arm), "correct"), b, n_resamples=N_PAIRED)
+        for arm in others
+    }
     p_holm = holm({arm: f.p_value for arm, f in found.items() if f.p_value is not None})
     return [
         {

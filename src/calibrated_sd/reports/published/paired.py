@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from calibrated_sd.evaluation.question_tables import CONFIDENCE, N_RESAMPLES, align, interval, table
+from calibrated_sd.evaluation.question_tables import CONFIDENCE, N_PAIRED, N_RESAMPLES, align, interval, table
 from calibrated_sd.evaluation.resampling import ratio
 from calibrated_sd.evaluation.statistics import paired_difference
 from calibrated_sd.reports.folder import BASE
@@ -32,7 +32,7 @@ def contrast(scores: Scores, arm: str, against: str, where: str = "ood") -> Cont
     if any(side.empty for side in sides):
         return None
     a, b = (nested(side, side["correct"].astype(float)) for side in sides)
-    return Contrast(Score(**paired_difference(a, b).figure), None)
+    return Contrast(Score(**paired_difference(a, b, n_resamples=N_PAIRED).figure), None)
 
 
 def density_ratio(scores: Scores, arm: str, marker_set: str) -> Score | None:
