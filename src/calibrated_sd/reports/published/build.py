@@ -16,6 +16,7 @@ from calibrated_sd.reports.published.claims_table import claims_table
 from calibrated_sd.reports.published.early_warning_table import early_warning_table
 from calibrated_sd.reports.published.figures import picture
 from calibrated_sd.reports.published.headline import headline_problems
+from calibrated_sd.reports.published.hypotheses import hypotheses_table
 from calibrated_sd.reports.published.json_table import figures_table
 from calibrated_sd.reports.published.listing import LISTING, Entry, Listing, load_listing
 from calibrated_sd.reports.published.markdown import PublishedTable, provenance_line
@@ -32,6 +33,7 @@ TABLES: dict[str, Callable[[Path, Mapping[str, Any]], PublishedTable]] = {
     "moonshot": moonshot_table,
     "figures": figures_table,
     "early_warning": early_warning_table,
+    "hypotheses": hypotheses_table,
 }
 """Kind → the function that makes the table of a source. Kinds and their options are listed in `listing.TABLE_KINDS`."""
 

@@ -22,6 +22,7 @@ TABLE_KINDS: dict[str, tuple[str, ...]] = {
     "moonshot": ("winner", "against"),
     "figures": ("rows", "columns", "labels", "first"),
     "early_warning": (),
+    "hypotheses": (),
 }
 """Kind of table → its options besides ``kind``, ``from`` and ``note``."""
 FIGURE_KINDS: dict[str, tuple[str, ...]] = {

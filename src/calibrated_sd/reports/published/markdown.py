@@ -47,8 +47,10 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def provenance_line(folder: Path, block: Mapping[str, Any], page: Path) -> str:
-    """``command · runs at commit · files``, with a link from the page to the folder or file."""
+    """``command · runs at commit · files``, with a link from the page to the folder, file or list of hypotheses."""
     link = Path(os.path.relpath(folder, page.parent)).as_posix()
+    if folder.suffix == ".yaml":  # a list of questions; its answers come from the folders it names
+        return f"*Decided by* [{folder.name}]({link}) *from the folders that it names*"
     parts = [f"`{block['command']}`"] if block.get("command") else []
     commits = [_commit(text) for text in block.get("runs_made_at") or [] if text]
     if not commits and block.get("commit"):
