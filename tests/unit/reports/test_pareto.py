@@ -62,8 +62,10 @@ def test_the_figure_is_drawn_and_told_in_words(tmp_path, methods):
 
 
 def test_every_method_has_a_look_of_its_own(tmp_path):
+    """Also in one glance: as many colours as there are calibrators, apart from the landmarks'."""
     looks = sweep_looks(load_sweep_folder(make_sweep(tmp_path, 16)))
     assert len({(look.color, look.shape) for look in looks.values()}) == len(looks) == 16 + 3
+    assert len({look.color for look in looks.values()}) == 16 + 3
 
 
 def test_equal_data_give_equal_bytes(tmp_path):
