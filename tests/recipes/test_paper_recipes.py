@@ -28,8 +28,18 @@ CHANGES = {
     "sdpo_mix_to_floor": MIX_TO_FLOOR,
     "hybrid": HYBRID,
     "hybrid_mix_to_floor": {**HYBRID, **MIX_TO_FLOOR},
+    "hybrid_open_questions": {
+        **HYBRID,
+        "distillation_weight": 0.5,
+        "context_levels": "stripped",
+        "calibration_method": "pass_rate",
+        "calibration_strength": 1.0,
+        "calibration_kwargs": {"normalise": False},
+    },
 }
 """All that each method says beside `sdpo` of the same model and variant."""
+
+STRIPPED = {method for method, changes in CHANGES.items() if changes.get("context_levels") == "stripped"}
 
 OF_THE_VARIANT = {
     *("lora_r", "lora_alpha", "gpus", "gradient_accumulation_steps", "steps_per_generation", "learning_rate"),
@@ -64,7 +74,7 @@ def test_the_matrix_is_complete():
         for model in MODELS
         for method in methods
         for variant in ("full", "lora")
-        if not (method == "sdpo_stripped" and model in WITHOUT_THINKING)  # nothing to strip: the same run as sdpo
+        if not (method in STRIPPED and model in WITHOUT_THINKING)  # nothing to strip: the same run as sdpo
     }
 
 
@@ -73,7 +83,7 @@ def test_the_matrix_is_complete():
 def test_methods_of_a_model_differ_in_the_method_alone(model, variant):
     sdpo = keys_of(model, "sdpo", variant)
     for method, changes in CHANGES.items():
-        if method == "sdpo_stripped" and model in WITHOUT_THINKING:
+        if method in STRIPPED and model in WITHOUT_THINKING:
             continue
         new, lost = changed(keys_of(model, method, variant), sdpo)
         assert new == changes, method
