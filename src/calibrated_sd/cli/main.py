@@ -25,6 +25,7 @@ from calibrated_sd.cli.recipes import cat_command, cp_command, ls_command, valid
 from calibrated_sd.cli.report import report_command
 from calibrated_sd.cli.reproduce import reproduce_command
 from calibrated_sd.cli.sweep import sweep_command
+from calibrated_sd.cli.termination import TERMINATED, Terminated, exit_on_sigterm
 from calibrated_sd.cli.train import train_command
 from calibrated_sd.errors import CalibratedSDError
 
@@ -80,9 +81,16 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: errors that a user can cause end in one paragraph and exit code 2, without a traceback."""
+    """Entry point: errors that a user can cause end in one paragraph and exit code 2, without a traceback.
+
+    Exit code 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    exit_on_sigterm()
     try:
         app()
+    except Terminated:
+        error_console.print("Terminated. What is finished is kept; add --if-exists resume to continue.")
+        sys.exit(TERMINATED)
     except CalibratedSDError as error:
         error_console.print(f"Error: {error}", markup=False, highlight=False)
         sys.exit(2)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calibrated_sd.cli.console import console, quiet_libraries
+from calibrated_sd.cli.console import console, error_console, quiet_libraries
+from calibrated_sd.cli.termination import TERMINATED
 from calibrated_sd.errors import ConfigError, OutputError
 from calibrated_sd.organism.species import SPECIES
 
@@ -107,6 +108,7 @@ def train_command(
 
     from calibrated_sd.experiments.provenance import provenance
     from calibrated_sd.records import prepare_output
+    from calibrated_sd.trainers.stop_on_signal import StopOnSignal
 
     made_by = provenance(seed=settings.seed, recipe_path=recipe_path)
     if is_main_process():
@@ -114,7 +116,14 @@ def train_command(
         write_manifest(folder, stated, made_by, resumed=if_exists == "resume")
     trainer = make_trainer(run, settings, rows, folder)
     trainer.card_provenance = made_by
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if stop.stopped_at is not None and stop.stopped_at < trainer.state.max_steps:
+        if is_main_process():
+            error_console.print(_stopped(stop.stopped_at, trainer.state.max_steps, settings), highlight=False)
+        leave_group(TERMINATED)
+        raise typer.Exit(TERMINATED)
     trainer.save_model(str(folder / "model"))
     if is_main_process():
         trainer.processing_class.save_pretrained(str(folder / "model"))
@@ -122,7 +131,16 @@ def train_command(
     leave_group()
 
 
-def leave_group() -> None:
+def _stopped(step: int, max_steps: int, settings: Any) -> str:
+    how = (
+        "its weights alone, because of save_only_model, so the run itself cannot go on"
+        if settings.save_only_model
+        else "go on with --if-exists resume"
+    )
+    return f"Terminated after step {step} of {max_steps}. A checkpoint was saved: {how}."
+
+
+def leave_group(code: int = 0) -> None:
     """Wait until the main process has written everything, then end the group of processes, if there is one.
 
     A launcher stops the others as soon as one ends badly, and threads of the communication that outlive the interpreter
@@ -137,7 +155,7 @@ def leave_group() -> None:
     if not is_main_process():
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
 
 
 def check_processes(run: RunArguments, settings: Any) -> None:

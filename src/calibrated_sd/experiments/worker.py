@@ -7,7 +7,9 @@ that was interrupted continues from its last checkpoint and gives what the strai
 
 from __future__ import annotations
 
+import ctypes
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -22,6 +24,7 @@ from calibrated_sd.experiments.training import evaluate_on_files, is_organism, l
 from calibrated_sd.organism.ladder import measure_ladder, sample_records
 from calibrated_sd.organism.suites import suite_problems, suites_of
 from calibrated_sd.records import read_json, write_jsonl
+from calibrated_sd.records.folder_lock import lock_folder
 from calibrated_sd.trainers.finished import last_finished_checkpoint
 
 
@@ -152,5 +155,15 @@ def run_job(folder: Path) -> None:
     set_status(folder, OK, wall_time_s=round(time.monotonic() - since, 1), error=None)
 
 
+def end_with_parent() -> None:
+    """Let the system end this process with the one that started it, even if that one is killed (Linux)."""
+    if sys.platform == "linux":
+        set_death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+
+
 if __name__ == "__main__":
-    run_job(Path(sys.argv[1]))
+    end_with_parent()
+    job_folder = Path(sys.argv[1])
+    lock_folder(job_folder)  # of a left-over worker, e.g. on another machine
+    run_job(job_folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from calibrated_sd.errors import OutputError, unknown_name
+from calibrated_sd.records.folder_lock import lock_folder
 
 MANIFEST = "manifest.json"
 """The file that marks an output folder as ours. Only such folders may be overwritten."""
@@ -27,13 +28,17 @@ def prepare_output(
             empties it. The last two want a ``manifest.json`` written by this package, so that nobody else's files
             are continued or deleted by accident.
 
+    The folder stays locked until the process ends.
+
     Raises:
-        OutputError: the folder is not empty, is not ours, is a file, or cannot be written. Nothing has been changed.
+        OutputError: the folder is not empty, is not ours, is a file, cannot be written, or another process writes to it.
+            Nothing has been changed.
         ConfigError: ``if_exists`` is not one of the three words.
     """
     folder = check_output(folder, if_exists)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock_folder(folder)
         if if_exists == "overwrite":
             _empty(folder)
     except OSError as error:

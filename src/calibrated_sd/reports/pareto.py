@@ -33,7 +33,19 @@ from calibrated_sd.reports.sweep_folder import Point, SweepFolder, pareto_front
 
 COLORS = (
     *(OKABE_ITO[name] for name in ("green", "purple", "sky", "orange", "yellow")),
-    *("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499", "#661100", "#6699CC", "#AA7744", "#555555", "#0B775E"),
+    *(
+        "#332288",
+        "#882255",
+        "#117733",
+        "#999933",
+        "#44AA99",
+        "#AA4499",
+        "#661100",
+        "#6699CC",
+        "#AA7744",
+        "#555555",
+        "#0B775E",
+    ),
 )
 """One for each curve; blue and vermillion are the landmarks'."""
 LANDMARKS = {
@@ -101,7 +113,9 @@ def sweep_looks(folder: SweepFolder) -> dict[str, Look]:
     same = {"plain SDPO": "sdpo", "policy gradient": "policy_gradient"}  # as curves, e.g. over the number of problems
     for i, name in enumerate(folder.series):
         color = look[same[name]].color if name in same else COLORS[i % len(COLORS)]
-        look[name] = Look(color, shapes[(i + i // len(COLORS)) % len(shapes)])  # the next round of colours: other shapes
+        look[name] = Look(
+            color, shapes[(i + i // len(COLORS)) % len(shapes)]
+        )  # the next round of colours: other shapes
     return look
 
 
