@@ -33,6 +33,10 @@ class OutputError(CalibratedSDError, OSError):
     """An output place that exists already, or cannot be written."""
 
 
+class NonFiniteError(CalibratedSDError, ArithmeticError):
+    """A loss, gradient or reward that is NaN or infinite, found before it reached the weights."""
+
+
 class CompatError(CalibratedSDError, RuntimeError):
     """An installed library whose interface is not the one this package was tested with."""
 

@@ -49,6 +49,7 @@ SHARED_METHODS: dict[str, tuple[str, ...]] = {
     "_save_checkpoint": ("model", "trial"),
     "_load_optimizer_and_scheduler": ("checkpoint",),
     "log": ("logs", "start_time"),
+    "training_step": ("model", "inputs", "num_items_in_batch"),
 }
 """Methods of TRL's SDPOTrainer and SDFTTrainer that are overridden or called, with their parameters (without self)."""
 

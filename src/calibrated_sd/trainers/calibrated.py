@@ -6,10 +6,9 @@ Settings and what follows from them, the dials, and figures that are kept as sum
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from trl.trainer.base_trainer import _BaseTrainer
 
 from calibrated_sd.calibrators import Calibrator
 from calibrated_sd.errors import ConfigError
@@ -20,13 +19,11 @@ from calibrated_sd.trainers.data_order import ResumableOrder
 from calibrated_sd.trainers.dials import DialCallback, Dials
 from calibrated_sd.trainers.metrics import TokenSums, figures
 from calibrated_sd.trainers.monitoring.low_density import BaseDensity
+from calibrated_sd.trainers.non_finite import GuardedSteps
 from calibrated_sd.trainers.teacher_context.config import ContextPlan
 
-# For the type checker the class is what it will be mixed into; at run time it has no base of its own.
-Host: Any = _BaseTrainer if TYPE_CHECKING else object
 
-
-class Calibrated(Host):
+class Calibrated(GuardedSteps):
     """Put it before a TRL trainer in the bases, and call `_open_calibration` at the end of the constructor."""
 
     def _open_calibration(self, settings: CalibrationFields, plan: ContextPlan | None) -> None:
@@ -45,6 +42,7 @@ class Calibrated(Host):
         wanted = settings.calibration_metrics != "off" or self.dials.observes_mass
         self.measures_distributions = wanted and self.marker_ids is not None
         self.add_callback(DialCallback(self))
+        self._open_guard(settings)
 
     def _find_marker_ids(self) -> MarkerIds | None:
         """The markers' ids in this tokenizer; None, with a warning, if it has none and nothing depends on them."""

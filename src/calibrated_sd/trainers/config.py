@@ -21,6 +21,7 @@ from calibrated_sd.contexts import parse_levels
 from calibrated_sd.errors import ConfigError, unknown_name
 from calibrated_sd.markers import MarkerSet
 from calibrated_sd.trainers.json_settings import as_mapping
+from calibrated_sd.trainers.non_finite import NonFiniteFields
 from calibrated_sd.trainers.teacher_context.config import ContextFields, check_contexts
 
 METRIC_LEVELS = ("auto", "full", "off")
@@ -37,7 +38,7 @@ JSON_FIELDS = (
 
 
 @dataclass
-class CalibrationFields(ContextFields):
+class CalibrationFields(NonFiniteFields, ContextFields):
     """
     Settings shared by all calibrated trainers. With the defaults nothing is calibrated: the trainer is TRL's own.
 
@@ -68,6 +69,9 @@ class CalibrationFields(ContextFields):
             TRL does; a few hundred make long completions and large vocabularies fit.
         topk_markers (`bool`, *optional*, defaults to `False`):
             With `distillation_mode="topk_logits"`: add all markers to the student's top k.
+        on_non_finite (`str`, *optional*, defaults to `"raise"`):
+            What happens when a loss, a gradient or a reward is NaN or infinite: `"raise"` ends training before the weights
+            are touched, `"skip"` leaves out the optimizer step (or the rollout) and counts it, `"ignore"` is TRL's.
     """
 
     calibration_method: str = field(
@@ -186,6 +190,7 @@ def check_calibration(args: Any) -> None:
 def check_dials(args: Any, calibrator: Calibrator) -> None:
     """Check what turns the strength. Raises ConfigError."""
     calibrator.check_strength(args.calibration_strength)
+    args.check_on_non_finite()
     build_schedule(args.calibration_schedule, args.calibration_strength)
     build_controller(args.calibration_controller, args.calibration_strength, calibrator.strength_range)
     if args.calibration_controller and args.calibration_schedule != "constant":

@@ -166,6 +166,17 @@ class MicroBatch:
             sums |= {"gate": self.gate_share, "n_gate": float(len(losses))}
         return total, tokens.distillation / max(1, len(losses)), sums
 
+    def raw_scores(self) -> dict[str, Tensor | None]:
+        """Logits, or the hidden states that they are computed from, of everyone who takes part; to look at, not to use."""
+        sources = self.sources
+        everyone: dict[str, Scores | None] = {"student": sources.student}
+        everyone |= {_who(name): scores for name, scores in sources.teachers.items()}
+        everyone |= {"reference": sources.reference, "context-only model": sources.context_only}
+        return {
+            name: None if scores is None else getattr(scores, "logits", getattr(scores, "hidden", None))
+            for name, scores in everyone.items()
+        }
+
     # ---- policy gradient ---------------------------------------------------------------------------------------
 
     @property
@@ -185,6 +196,10 @@ class MicroBatch:
         width = self.inputs["completion_ids"].shape[1]
         inputs = dict(inputs, completion_ids=torch.zeros_like(inputs["completion_ids"]))
         return inputs, rearrange(two, "(b t) k -> b t k", t=width)
+
+
+def _who(level: str) -> str:
+    return level if level == "teacher" else f"teacher ({level})"
 
 
 def as_table(values: Tensor, positions: Tensor, shape: tuple[int, ...] | torch.Size) -> PerToken:

@@ -7,6 +7,7 @@ throughout: no collective is called under a condition that depends on data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from calibrated_sd.trainers.calibrated import Calibrated
 from calibrated_sd.trainers.checkpoint import load_progress, save_progress
 from calibrated_sd.trainers.config import LOSS_REDUCTIONS, CalibrationFields
 from calibrated_sd.trainers.micro_batch import MicroBatch
+from calibrated_sd.trainers.non_finite import describe_scores
 from calibrated_sd.trainers.reference import ContextFreeReference
 from calibrated_sd.trainers.rollouts import describe_rollouts, text_sums, truncated
 from calibrated_sd.trainers.scores import ScoreReader
@@ -131,15 +133,25 @@ class CalibrationMixin(Calibrated):
         mode = self.mode
         if isinstance(distillation_logits, MicroBatch):
             loss, mean, sums = distillation_logits.loss()
+            self._name_non_finite(loss, distillation_logits.raw_scores)
             self.add_sums(mode, sums)
         elif distillation_logits.loss_mask.sum() > 0:
-            return super()._compute_self_distillation_loss(model, inputs, distillation_logits)
+            loss = super()._compute_self_distillation_loss(model, inputs, distillation_logits)
+            scores = {name: getattr(distillation_logits, f"{name}_logits") for name in ("student", "teacher")}
+            self._name_non_finite(loss, lambda: scores)
+            return loss
         else:
             # TRL returns before the gather below, and processes with an active token wait there for ever.
             loss = distillation_logits.student_logits.sum() * 0.0
             mean = torch.zeros((), dtype=torch.float32, device=loss.device)
         self._log_self_distillation_metric(mode, self.accelerator.gather(mean).mean().item())
         return loss
+
+    def _name_non_finite(self, loss: Scalar, scores: Callable[[], dict[str, Tensor | None]]) -> None:
+        """If the loss is NaN or infinite, note whose logits are; a loss that is not is looked at and nothing else."""
+        if self.guard is not None and not bool(torch.isfinite(loss.detach())):
+            for cause in describe_scores(scores()):
+                self.guard.note(cause)
 
     def _compute_rollout_logps(self, prompt_ids, prompt_mask, completion_ids, completion_mask):
         if self.calibration.chunk_size is None:

@@ -127,6 +127,8 @@ class CalibratedSDPOTrainer(ModelCardMixin, CalibrationMixin, SDPOTrainer):  # t
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if self.guard is not None:
+            rewards_per_func = self.guard.rewards(rewards_per_func, self.reward_func_names)
         group = self.num_generations if self.model.training else self.num_generations_eval
         filled, self.unscorable = fill_unscorable(rewards_per_func, self.reward_weights.to(rewards_per_func), group)
         return filled

@@ -44,6 +44,7 @@ SFT_METHODS: dict[str, tuple[str, ...]] = {
     "compute_loss": ("model", "inputs", "return_outputs", "num_items_in_batch"),
     "get_tp_size": (),
     "log": ("logs", "start_time"),
+    "training_step": ("args", "kwargs"),
     **CARD_METHODS,
 }
 """Methods of TRL's SFTTrainer that are overridden or called, with their parameters (without self)."""
@@ -80,6 +81,7 @@ DISTILLATION_METHODS: dict[str, tuple[str, ...]] = {
         "image_position_ids",
     ),
     "log": ("logs", "start_time"),
+    "training_step": ("model", "inputs", "num_items_in_batch"),
     "_load_optimizer_and_scheduler": ("checkpoint",),
     **CARD_METHODS,
 }

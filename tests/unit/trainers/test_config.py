@@ -33,6 +33,7 @@ EVERY_FIELD = {
     "regenerated_keep": "all",
     "chunk_size": 7,
     "topk_markers": True,
+    "on_non_finite": "skip",
 }
 REGENERATED = {"context_levels": "regenerated:0.7,none:0.3"}
 NEEDED = {

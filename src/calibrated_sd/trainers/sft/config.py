@@ -9,6 +9,7 @@ from trl import SFTConfig
 from calibrated_sd.calibrators import build_schedule
 from calibrated_sd.errors import ConfigError, unknown_name
 from calibrated_sd.trainers.json_settings import as_mapping
+from calibrated_sd.trainers.non_finite import NonFiniteFields
 
 TOKEN_CLASSES = ("markers", "held_out", "other")
 """What a data token can be: part of a marker of `calibration_markers`, else of the set `held_out`, else anything."""
@@ -18,7 +19,7 @@ FIGURES = ("auto", "off")
 
 
 @dataclass
-class SFTCalibrationFields:
+class SFTCalibrationFields(NonFiniteFields):
     """
     Settings of the calibrated SFT trainer. With the defaults nothing is added: the trainer is TRL's own.
 
@@ -45,6 +46,9 @@ class SFTCalibrationFields:
             Factors on the loss of `"markers"`, `"held_out"` and `"other"` tokens; what is left out has 1.
         chunk_size (`int`, *optional*, defaults to `256`):
             `"full"` only: positions whose logits are held at a time.
+        on_non_finite (`str`, *optional*, defaults to `"raise"`):
+            What happens when a loss or a gradient is NaN or infinite: `"raise"` ends training before the weights
+            are touched, `"skip"` leaves out the optimizer step and counts it, `"ignore"` is TRL's.
     """
 
     calibration_strength: float = field(
@@ -134,6 +138,7 @@ def check_sft_calibration(args: SFTCalibrationFields) -> None:
     for name, choices in (("calibration_kl", KL_FORMS), ("calibration_metrics", FIGURES)):
         if getattr(args, name) not in choices:
             raise unknown_name(name, getattr(args, name), choices)
+    args.check_on_non_finite()
     _check_number("calibration_strength", args.calibration_strength)
     _check_number("calibration_theta", args.calibration_theta)
     build_schedule(args.calibration_schedule, args.calibration_strength)

@@ -18,6 +18,7 @@ from calibrated_sd.errors import CompatError, ConfigError, DataError
 from calibrated_sd.markers import MarkerSet
 from calibrated_sd.trainers.calibrated import default_arguments
 from calibrated_sd.trainers.model_card import ModelCardMixin
+from calibrated_sd.trainers.non_finite import GuardedSteps
 from calibrated_sd.trainers.sft.config import CalibratedSFTConfig, SFTCalibrationFields
 from calibrated_sd.trainers.sft.metrics import TokenClassSums, class_sums, figures
 from calibrated_sd.trainers.sft.reference import MarkerReference, Seen, inner_model
@@ -31,7 +32,7 @@ for _name in FUSED_OUTPUT_FIELDS:
         raise CompatError(f"TRL changed: FusedCausalLMOutput has no field {_name!r} any more. Update calibrated-sd.")
 
 
-class CalibratedSFTTrainer(ModelCardMixin, SFTTrainer):  # type: ignore[misc]
+class CalibratedSFTTrainer(ModelCardMixin, GuardedSteps, SFTTrainer):  # type: ignore[misc]
     """
     TRL's `SFTTrainer` with weights for token classes and a divergence from the initial model around markers.
 
@@ -110,6 +111,7 @@ class CalibratedSFTTrainer(ModelCardMixin, SFTTrainer):  # type: ignore[misc]
 
     def _setup_calibration(self, settings: SFTCalibrationFields) -> None:
         self.calibration = settings
+        self._open_guard(settings)
         self.token_weights = settings.class_weights()
         self._weighs = any(weight != 1.0 for weight in self.token_weights.values())
         self._measures = settings.calibration_metrics != "off"
