@@ -45,9 +45,9 @@ class CalibratedSFTTrainer(ModelCardMixin, GuardedSteps, SFTTrainer):  # type: i
             under PEFT it is the model with its adapter off.
         args: a `CalibratedSFTConfig`; TRL's own `SFTConfig` means all calibration settings at their defaults; None
             means a default config.
-        data_collator, train_dataset, eval_dataset, processing_class, compute_loss_func, compute_metrics, callbacks,
-            optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics, quantization_config, peft_config,
-            formatting_func: as in TRL.
+        data_collator, train_dataset, eval_dataset, processing_class, compute_loss_func, compute_metrics: as in TRL.
+        callbacks, optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics: as in TRL.
+        quantization_config, peft_config, formatting_func: as in TRL.
 
     Raises:
         ConfigError: settings that cannot act together.
