@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,14 @@ def report_published(root: Path, *, check: bool, archives: bool = True) -> None:
 
 
 def archive_problems(
-    root: Path, progress: Callable[[str], None] = lambda line: None
+    root: Path, progress: Callable[[str], None] = lambda line: None, *, only: Collection[str] | None = None
 ) -> Iterator[tuple[str, list[str] | None]]:
     """For every folder of runs that a published folder names: what does not follow from its archive; None without one.
 
     Args:
         root: the published folder.
         progress: told which folder is computed again, before it is.
+        only: folders to look at, as the listing names them; all by default.
 
     Yields:
         the folder as the listing names it, and the problems.
@@ -75,7 +76,7 @@ def archive_problems(
 
     for source in load_listing(root).sources:
         place = root / source
-        if not (place / "manifest.json").is_file():
+        if not (place / "manifest.json").is_file() or (only is not None and source not in only):
             continue  # a file of another command, not a folder of runs
         if not (place / ARCHIVE).is_file():
             yield source, None

@@ -175,9 +175,12 @@ def write(folder, *entries):
 
 
 def test_the_table_counts_verdicts_and_says_what_has_not_run(folder):
-    table = hypotheses_table(write(folder, ENTRY, {**ENTRY, "id": "H2", "from": "later"}), {})
-    assert [row[2] for row in table.rows] == ["**holds**", "**not run**"]
-    assert table.conditions.startswith("1 holds, 1 not run.")
+    (folder.parent / "begun").mkdir()
+    (folder.parent / "begun/manifest.json").write_text("{}")  # runs are kept, results are not computed yet
+    later = [{**ENTRY, "id": "H2", "from": "later"}, {**ENTRY, "id": "H3", "from": "begun"}]
+    table = hypotheses_table(write(folder, ENTRY, *later), {})
+    assert [row[2] for row in table.rows] == ["**holds**", "**not run**", "**not run**"]
+    assert table.conditions.startswith("1 holds, 2 not run.")
 
 
 def test_a_partial_study_decides_nothing(tmp_path):

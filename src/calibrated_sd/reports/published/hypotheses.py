@@ -227,7 +227,7 @@ def hypotheses_table(file: Path, options: Mapping[str, Any]) -> PublishedTable:
     for entry in read_hypotheses(file):
         place = file.parent / str(entry["from"])
         verdict, told, seeds = NOT_RUN, "–", "–"
-        if place.is_dir():
+        if any((place / name).is_file() for name in ("summary.csv", "results.csv", "results.json")):
             study = studies[place] if place in studies else studies.setdefault(place, Study(place))
             check, _ = CHECKS[entry["check"]]
             found = check(study, entry)
