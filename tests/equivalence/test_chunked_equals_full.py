@@ -61,17 +61,19 @@ def both(make_trainer):
 
 
 def assert_equal(full, chunked, change=None):
-    """Losses of all counted positions, gradients of their sum and of the whole objective, up to float32 rounding."""
+    """Losses of all counted positions to 1e-6 of the largest, gradients of their sum and of the whole objective to 1e-5."""
     inputs = fixed_batch(full)
     for key, value in (change or {}).items():
         inputs[key] = value(inputs)
     theirs, ours = (losses_and_gradients(trainer, inputs) for trainer in (full, chunked))
     assert len(theirs[0]) > CHUNK
-    assert torch.allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-5)  # another CPU rounds otherwise
+    largest = (
+        theirs[0].abs().max().item()
+    )  # a loss of sampled tokens multiplies differences of logs: theirs is the rounding
+    assert torch.allclose(ours[0], theirs[0], rtol=1e-6, atol=1e-6 * max(1.0, largest))
     assert relative_gap(ours[1], theirs[1]) < 1e-5
-    largest = theirs[0].abs().max().item()
     theirs, ours = (loss_and_gradients(trainer, inputs) for trainer in (full, chunked))
-    assert ours[0] == pytest.approx(theirs[0], abs=1e-5 * max(1.0, largest))  # large ones of both signs may cancel
+    assert ours[0] == pytest.approx(theirs[0], abs=1e-6 * max(1.0, largest))  # large ones of both signs may cancel
     assert theirs[0] != 0
     assert relative_gap(ours[1], theirs[1]) < 1e-5
 

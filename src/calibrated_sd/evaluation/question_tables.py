@@ -17,7 +17,7 @@ from calibrated_sd.records import figure
 N_RESAMPLES = 2000
 """Bootstrap resamples, and permutations of a test, unless told otherwise."""
 N_PAIRED = 10_000
-"""The same in tables that compare many arms: a p-value can be small enough to survive Holm's correction."""
+"""The same behind verdicts and in tables that compare many arms: a p-value can be small enough to survive Holm's correction."""
 CONFIDENCE = 0.95
 """Nominal coverage of every interval, unless told otherwise."""
 

@@ -47,6 +47,7 @@ __all__ = [
     "rate_per_1k_interval",
     "ratio_interval",
     "ratio_of_sums_interval",
+    "standard_error",
     "statistic_interval",
 ]
 
@@ -215,6 +216,11 @@ def ratio_of_sums_interval(
 def rate_per_1k_interval(counts: Values, tokens: Values, *, unit: str = "per 1k tokens", **options: Any) -> Figure:
     """Events per thousand tokens: 1000 · (sum of counts) / (sum of tokens), resampled by question."""
     return ratio_of_sums_interval(counts, tokens, unit=unit, scale=1000.0, **options)
+
+
+def standard_error(figure: Mapping[str, Any]) -> float:
+    """Standard error behind a figure's 95 % interval, from ``lo`` to ``hi``: half of its width over 1.96."""
+    return (figure["hi"] - figure["lo"]) / (2 * 1.96)
 
 
 def holm(p_values: Mapping[Any, float] | Iterable[float]) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 
 from scipy import stats
 
+from calibrated_sd.evaluation.question_tables import N_PAIRED
 from calibrated_sd.evaluation.resampling import ratio
 from calibrated_sd.evaluation.statistics import CONFIDENCE, Figure, statistic_interval
-from calibrated_sd.experiments.watched_runs import N_RESAMPLES, Outcome, Study, WatchedRun, outcome
+from calibrated_sd.experiments.watched_runs import Outcome, Study, WatchedRun, outcome
 from calibrated_sd.records import figure
 from calibrated_sd.trainers.monitoring.collapse_detector import (
     BASELINE,
@@ -65,7 +66,7 @@ class Case:
 
 
 def collect_cases(
-    studies: Iterable[Study], signals: Mapping[str, Signal] = SIGNALS, *, n_resamples: int = N_RESAMPLES
+    studies: Iterable[Study], signals: Mapping[str, Signal] = SIGNALS, *, n_resamples: int = N_PAIRED
 ) -> tuple[list[Case], list[str]]:
     """Every different run of the studies with its outcome, and those left out with the reason.
 
@@ -130,7 +131,7 @@ def _minus(a: int | None, b: int | None) -> int | None:
     return None if a is None or b is None else a - b
 
 
-def assess(cases: Sequence[Case], settings: Settings, *, n_resamples: int = N_RESAMPLES) -> dict[str, Any]:
+def assess(cases: Sequence[Case], settings: Settings, *, n_resamples: int = N_PAIRED) -> dict[str, Any]:
     """How well a setting warns, over runs.
 
     Returns:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from calibrated_sd.errors import ConfigError, DataError
+from calibrated_sd.evaluation.question_tables import N_PAIRED
 from calibrated_sd.experiments.early_warning import Case, Settings, assess, first_alarms, verdict
-from calibrated_sd.experiments.watched_runs import N_RESAMPLES
 from calibrated_sd.trainers.monitoring.collapse_detector import Signal
 
 GRID: dict[str, tuple[Any, ...]] = {
@@ -113,7 +113,7 @@ def _alarm_steps(cases: Sequence[Case], names: Sequence[str], shared: Settings, 
     return steps
 
 
-def fit(cases: Sequence[Case], defaults: Settings, *, n_resamples: int = N_RESAMPLES) -> dict[str, Any]:
+def fit(cases: Sequence[Case], defaults: Settings, *, n_resamples: int = N_PAIRED) -> dict[str, Any]:
     """Choose on the first half of the arms, report on the second.
 
     Returns:

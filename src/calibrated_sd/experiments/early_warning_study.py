@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import DataError
+from calibrated_sd.evaluation.question_tables import N_PAIRED
 from calibrated_sd.experiments.early_warning import (
     FALSE_ALARM_BAR,
     HIT_RATE_BAR,
@@ -19,7 +20,7 @@ from calibrated_sd.experiments.early_warning import (
 from calibrated_sd.experiments.early_warning_fit import SECOND, fit, half_of
 from calibrated_sd.experiments.provenance import provenance
 from calibrated_sd.experiments.runner import runs_made_at
-from calibrated_sd.experiments.watched_runs import COLLAPSE_SE, N_RESAMPLES, ONSET_DROP, read_study
+from calibrated_sd.experiments.watched_runs import COLLAPSE_SE, ONSET_DROP, read_study
 from calibrated_sd.records import SCHEMA_VERSION
 
 
@@ -29,7 +30,7 @@ def early_warning(
     *,
     fitted: bool = False,
     command: str | None = None,
-    n_resamples: int = N_RESAMPLES,
+    n_resamples: int = N_PAIRED,
 ) -> dict[str, Any]:
     """Replay the monitor over every finished run below these folders.
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from calibrated_sd.errors import DataError
-from calibrated_sd.evaluation.statistics import Figure, paired_difference
+from calibrated_sd.evaluation.question_tables import N_PAIRED
+from calibrated_sd.evaluation.statistics import Figure, paired_difference, standard_error
 from calibrated_sd.experiments.archive import OK, stored_runs
 from calibrated_sd.experiments.collect import BASE
 from calibrated_sd.records import read_json
@@ -22,7 +23,6 @@ COLLAPSE_SE = 3.0
 """A run collapses if its last accuracy is below the base model's by this many standard errors."""
 ONSET_DROP = 0.10
 """The onset is the first evaluated step whose accuracy is below the base model's by at least this much."""
-N_RESAMPLES = 10_000
 
 Question = tuple[str, str]
 Graded = dict[Question, list[float]]
@@ -55,7 +55,7 @@ class Outcome:
     Attributes:
         final_step: its last evaluated step.
         difference: accuracy after it minus the base model's.
-        collapsed: whether that lies below 0 by `COLLAPSE_SE` standard errors (half of the interval's width / 1.96).
+        collapsed: whether that lies below 0 by `COLLAPSE_SE` standard errors.
         onset: first evaluated step at which the drop is at least `ONSET_DROP`; None if there is no such step, or if the run
             was evaluated at its end only.
         last_good: the evaluated step before the onset (0: the base model). The fall began between the two.
@@ -68,7 +68,7 @@ class Outcome:
     last_good: int | None
 
 
-def outcome(run: WatchedRun, base: Graded, *, n_resamples: int = N_RESAMPLES) -> Outcome:
+def outcome(run: WatchedRun, base: Graded, *, n_resamples: int = N_PAIRED) -> Outcome:
     """Whether and when a run collapsed.
 
     Raises:
@@ -79,7 +79,7 @@ def outcome(run: WatchedRun, base: Graded, *, n_resamples: int = N_RESAMPLES) ->
         raise DataError(f"{_name(run)} has no evaluation, so it cannot be told whether it collapsed. Finish the run.")
     after, before = _shared(run, steps[-1], base)
     difference = paired_difference(after, before, n_resamples=n_resamples).figure
-    wide = (difference["hi"] - difference["lo"]) / (2 * 1.96) if difference["lo"] is not None else float("inf")
+    wide = standard_error(difference) if difference["lo"] is not None else float("inf")
     collapsed = difference["value"] < 0 and difference["value"] <= -COLLAPSE_SE * wide
     fallen = [step for step in steps if _drop(run, step, base) >= ONSET_DROP - 1e-9] if len(steps) > 1 else []
     onset = fallen[0] if fallen else None

@@ -95,6 +95,9 @@ class Calibrated(GuardedSteps):
         self.base_density.observe(sums, self.state.global_step, mode)
         self.add_sums(mode, sums)
 
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        return self._guarded(super().training_step(model, inputs, num_items_in_batch))
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.calibration.calibration_metrics != "off":
             for name, value in figures(self._sums.pop(self.mode, self.accelerator)).items():

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from calibrated_sd.errors import NonFiniteError, unknown_name
+from calibrated_sd.trainers.processes import any_process
 
 if TYPE_CHECKING:
     from trl.trainer.base_trainer import _BaseTrainer
@@ -57,7 +58,7 @@ class NonFiniteFields:
 
 
 class GuardedSteps(Host):
-    """Put it before a TRL trainer in the bases, and call `_open_guard` at the end of the constructor."""
+    """Put it before a TRL trainer in the bases, call `_open_guard` in the constructor, and `_guarded` on each step's loss."""
 
     guard: NonFiniteGuard | None = None
     """None with `on_non_finite="ignore"`."""
@@ -67,8 +68,8 @@ class GuardedSteps(Host):
             self.guard = NonFiniteGuard(self, settings.on_non_finite)
             self.add_callback(self.guard)
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        loss = super().training_step(model, inputs, num_items_in_batch)
+    def _guarded(self, loss: Tensor) -> Tensor:
+        """The loss of a training step; it is looked at on its way."""
         if self.guard is not None and not bool(torch.isfinite(loss.detach()).all()):
             self.guard.report(f"the loss is {loss.detach().float().sum().item()}")
         return loss
@@ -134,7 +135,7 @@ class NonFiniteGuard(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs) -> None:
         """Look at the gradients; with ``"skip"`` drop them, in all processes alike."""
         bad = [] if args.fp16 or model is None else bad_gradients(model)
-        if not _any_process(bool(bad), args.device):
+        if not any_process(bool(bad), args.device):
             self._causes.clear()
             return
         # One bad gradient makes all of them so once their norm is clipped; names tell something without that alone.
@@ -187,11 +188,3 @@ def describe_scores(scores: Mapping[str, Tensor | None]) -> list[str]:
         if bool(bad.any()):
             told.append(f"the {name}'s logits are NaN or infinite at {int(bad.sum())} of {bad.numel()} positions")
     return told
-
-
-def _any_process(found: bool, device: torch.device) -> bool:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return found
-    flag = torch.tensor(int(found), device=device)
-    torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-    return bool(flag.item())

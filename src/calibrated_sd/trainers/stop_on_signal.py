@@ -6,8 +6,9 @@ import signal
 import threading
 from types import FrameType
 
-import torch
 from transformers import TrainerCallback
+
+from calibrated_sd.trainers.processes import any_process
 
 
 class StopOnSignal(TrainerCallback):
@@ -36,7 +37,7 @@ class StopOnSignal(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         """Ask for a checkpoint and the end, if any process has been told to stop."""
-        if self._any_asked(args.device) and self.stopped_at is None:
+        if any_process(self._asked, args.device) and self.stopped_at is None:
             self.stopped_at = state.global_step
             control.should_save = control.should_training_stop = True
 
@@ -52,10 +53,3 @@ class StopOnSignal(TrainerCallback):
         if self._installed:
             signal.signal(signal.SIGTERM, self._before)  # type: ignore[arg-type]
             self._installed = False
-
-    def _any_asked(self, device: torch.device) -> bool:
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return self._asked
-        asked = torch.tensor(int(self._asked), device=device)
-        torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
-        return bool(asked.item())

@@ -71,10 +71,11 @@ def test_normalised_in_float32_over_a_large_vocabulary():
     from calibrated_sd.calibrators import Views
 
     generator = torch.Generator().manual_seed(3)
-    logps = [(4 * torch.randn(1, 4, 50_000, generator=generator)).log_softmax(-1) for _ in range(2)]
+    logits = [4 * torch.randn(1, 4, 50_000, generator=generator) for _ in range(2)]
     markers = torch.randperm(50_000, generator=generator)[:40].sort().values
-    logps[1][..., markers] += 6
-    logps[1] = logps[1].log_softmax(-1)
+    logits[1][..., markers] += 6
+    # Normalised in float64: torch's own float32 log-softmax over so many words is off by 1e-5 on some CPUs.
+    logps = [one.double().log_softmax(-1).float() for one in logits]
     edited = Projection().edit_teacher(Views(logps[0], logps[0], logps[1], markers), 1.0)
-    assert edited.logsumexp(-1).abs().max().item() < 3e-5
-    torch.testing.assert_close(log_marker_mass(edited, markers), log_marker_mass(logps[1], markers), atol=3e-5, rtol=0)
+    assert edited.double().logsumexp(-1).abs().max().item() < 1e-5
+    torch.testing.assert_close(log_marker_mass(edited, markers), log_marker_mass(logps[1], markers), atol=1e-5, rtol=0)

@@ -54,4 +54,4 @@ def by_hand(figure, digits=9):
 @pytest.fixture(autouse=True)
 def fewer_resamples(monkeypatch):
     """No verdict below hangs on the last digit of an interval."""
-    monkeypatch.setattr(measures, "N_RESAMPLES", 300)
+    monkeypatch.setattr(measures, "N_PAIRED", 300)

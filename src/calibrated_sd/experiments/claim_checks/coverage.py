@@ -71,7 +71,7 @@ def _correct(data: RunData, arm: str, where: str) -> dict[int, dict[str, float]]
 def paired_by_seed(a: Cells, b: Cells) -> dict[str, Any]:
     """Mean of a − b, paired by question and by seed: here a seed stands for the problems that it draws as well."""
     tables = align(table(a), table(b))
-    return interval(tables, lambda x, y: x - y, "share", measures.N_RESAMPLES, CONFIDENCE, 0, tables_per_arm=2)
+    return interval(tables, lambda x, y: x - y, "share", measures.N_PAIRED, CONFIDENCE, 0, tables_per_arm=2)
 
 
 def slope_on_log2(pairs: Mapping[int, tuple[Cells, Cells]]) -> dict[str, Any]:
@@ -90,10 +90,10 @@ def slope_on_log2(pairs: Mapping[int, tuple[Cells, Cells]]) -> dict[str, Any]:
         return sum((w * (means[2 * i] - means[2 * i + 1]) for i, w in enumerate(weights)), np.zeros(()))
 
     value = float(slope([np.nanmean(one) for one in cells]))
-    drawn = slope(resample_seeds_and_questions(cells, measures.N_RESAMPLES, 0, tables_per_arm=2))
+    drawn = slope(resample_seeds_and_questions(cells, measures.N_PAIRED, 0, tables_per_arm=2))
     lo, hi = percentile(drawn, CONFIDENCE)
     scope = interval_scope(len(questions), max(len(one) for one in cells))
-    method = f"{CONFIDENCE:.0%} two-level percentile bootstrap, {measures.N_RESAMPLES} resamples; covers {scope}"
+    method = f"{CONFIDENCE:.0%} two-level percentile bootstrap, {measures.N_PAIRED} resamples; covers {scope}"
     return figure(value, lo, hi, len(questions), UNIT, f"least squares on log2 of {list(pairs)} problems; {method}")
 
 

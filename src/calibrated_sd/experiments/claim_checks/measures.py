@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 from calibrated_sd.evaluation import statistics
 from calibrated_sd.evaluation.metrics import values_by_question
+from calibrated_sd.evaluation.question_tables import N_PAIRED
+from calibrated_sd.evaluation.statistics import standard_error
 from calibrated_sd.experiments.collect import RunData
 
 Figures = dict[str, dict[str, Any]]
 Check = Callable[[RunData, str], tuple[Figures, str]]
 
 SHOWN, NOT_SHOWN, CONTRADICTED, NOT_RUN = "shown", "not shown", "contradicted", "not run"
-N_RESAMPLES = 10_000
-"""Of every interval behind a verdict."""
 
 Result = TypeVar("Result")
 
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 def _resampled(function: Callable[..., Result]) -> Callable[..., Result]:
     @wraps(function)
     def call(*values: Any, **options: Any) -> Result:
-        return function(*values, **{"n_resamples": N_RESAMPLES, **options})
+        return function(*values, **{"n_resamples": N_PAIRED, **options})
 
     return call
 
@@ -38,11 +38,6 @@ ratio_interval = _resampled(statistics.ratio_interval)
 def verdict(shown: bool, contradicted: bool) -> str:
     """One word of two findings; what is shown is not contradicted."""
     return SHOWN if shown else CONTRADICTED if contradicted else NOT_SHOWN
-
-
-def standard_error(figure: dict[str, Any]) -> float:
-    """Half the width of a 95 % interval over 1.96."""
-    return (figure["hi"] - figure["lo"]) / (2 * 1.96)
 
 
 def rises_by_standard_errors(figure: dict[str, Any], k: float) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from calibrated_sd.errors import ConfigError, DataError, unknown_name
-from calibrated_sd.evaluation.statistics import holm
+from calibrated_sd.evaluation.statistics import holm, standard_error
 from calibrated_sd.reports.archived_samples import add_samples
 from calibrated_sd.reports.folder import BASE
 from calibrated_sd.reports.published.arms_table import label_of, partial_warning, seeds_text
@@ -90,10 +90,10 @@ class Study:
 
 
 def standard_errors(score: Score) -> float | None:
-    """How many standard errors the value lies from 0, the error being a quarter of the 95 % interval's width (÷ 1.96 · 2)."""
+    """How many standard errors the value lies from 0; None without an interval that has a width."""
     if score.value is None or score.lo is None or score.hi is None or score.hi <= score.lo:
         return None
-    return score.value / ((score.hi - score.lo) / (2 * 1.96))
+    return score.value / standard_error({"lo": score.lo, "hi": score.hi})
 
 
 def raised(study: Study, options: Mapping[str, Any]) -> Finding:

@@ -176,6 +176,9 @@ class CalibratedSFTTrainer(ModelCardMixin, GuardedSteps, SFTTrainer):  # type: i
         if self._seen is not None:
             self._seen.hidden = output.last_hidden_state
 
+    def training_step(self, *args, **kwargs):
+        return self._guarded(super().training_step(*args, **kwargs))
+
     # ---- loss ----------------------------------------------------------------------------------------------------
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
