@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +17,6 @@ from calibrated_sd.evaluation.generate import Completion
 from calibrated_sd.evaluation.grading import get_grader
 from calibrated_sd.evaluation.rewards import SoftOverlong, boxed_math_reward, load_reward, make_reward
 from tiny_runs import QUIET, question
-
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "write_a_reward.md"
 
 
 def as_chat(text):
@@ -178,12 +174,3 @@ def test_a_reward_by_name(tmp_path, monkeypatch):
     ]:
         with pytest.raises(ConfigError, match=words):
             load_reward(name)
-
-
-def test_the_page_runs(tmp_path, monkeypatch):
-    """The first block is a file of rewards; the second uses it."""
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
-    (tmp_path / "my_rewards.py").write_text(blocks[0])
-    exec(compile(blocks[1], PAGE.name, "exec"), {})
