@@ -11,11 +11,11 @@ from typing import Any
 from calibrated_sd.data.folder import describe_files
 from calibrated_sd.data.generated import DEFAULT_SIZE, gsm_symbolic_rows
 from calibrated_sd.data.hub import download, wanted_revision
-from calibrated_sd.data.row_forms import check_name
 from calibrated_sd.data.sources import Source, known_sources
 from calibrated_sd.data.suites import PROBLEMS
 from calibrated_sd.errors import ConfigError, DataError, unknown_name
 from calibrated_sd.evaluation.problem_files import ENDINGS, iter_rows
+from calibrated_sd.records.folder_names import check_folder_name
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def choose(what: str, source_files: Sequence[Path] = (), name: str | None = None
     """
     sources = known_sources()
     if what in sources:
-        chosen = Chosen(check_name(name or what), sources[what], tuple(source_files))
+        chosen = Chosen(check_folder_name(name or what, "The suite"), sources[what], tuple(source_files))
     else:
         path = Path(what)
         if not path.is_file() and not what.lower().endswith(ENDINGS):
@@ -52,7 +52,7 @@ def choose(what: str, source_files: Sequence[Path] = (), name: str | None = None
         if source_files:
             raise ConfigError(f"--source-file goes with the name of a data set, but {what} is a file. Leave it out.")
         stem = path.parent.name if path.name == PROBLEMS else path.name.split(".")[0]
-        chosen = Chosen(check_name(name or stem), sources.get(stem), (path,))
+        chosen = Chosen(check_folder_name(name or stem, "The suite"), sources.get(stem), (path,))
     for file in chosen.files:
         if not file.is_file():
             raise DataError(f"There is no problem file {file}. Check the path.")

@@ -11,7 +11,7 @@ from typing import Any
 from calibrated_sd.contexts.answers import last_box
 from calibrated_sd.data.instructions import BOXED, BOXED_LETTER, as_messages, question_of
 from calibrated_sd.data.sources import Source
-from calibrated_sd.errors import ConfigError, DataError, unknown_name
+from calibrated_sd.errors import DataError, unknown_name
 from calibrated_sd.evaluation.datasets import COLUMNS, find_column, lookup, read_answer, read_prompt
 
 CANDIDATES: dict[str, tuple[str, ...]] = {
@@ -186,17 +186,3 @@ def _level(row: Mapping[str, Any]) -> int | str | None:
         return None
     number = _LEVEL.fullmatch(str(level).strip())
     return int(number[1]) if number else str(level)
-
-
-def check_name(name: str) -> str:
-    """A suite's name, checked to be usable as a folder's.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ConfigError(
-            f"The suite's name {name!r} cannot be a folder's name. Use letters, digits, dots, hyphens and underscores, "
-            "with --name."
-        )
-    return name

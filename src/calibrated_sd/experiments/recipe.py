@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from calibrated_sd.errors import ConfigError, unknown_name
+from calibrated_sd.records.folder_names import check_folder_name
 
 PROFILES = ("quick", "default", "full")
 KINDS = ("arm", "sft")
@@ -164,6 +165,7 @@ def load_plan(path: str | Path, profile: str = "default", seeds: int | Sequence[
 
 
 def _arm(name: str, fields: Mapping[str, Any]) -> Arm:
+    check_folder_name(name, "An arm")
     known = {f.name for f in dataclasses.fields(Arm)} - {"name"}
     for key in fields:
         if key not in known:

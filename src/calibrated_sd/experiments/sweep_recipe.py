@@ -39,6 +39,7 @@ from calibrated_sd.experiments.sweep_plan import (
 )
 from calibrated_sd.experiments.training import ON_CPU, is_organism, trainer_settings
 from calibrated_sd.organism.species import SPECIES
+from calibrated_sd.records.folder_names import check_folder_name
 
 LANDMARKS: dict[str, tuple[str, dict[str, Any]]] = {
     "sdpo": ("plain SDPO", {"distillation_weight": 1.0}),
@@ -208,7 +209,7 @@ def _arm(name: str, label: str, settings: dict[str, Any], known: Fields, **place
             f"A sweep compares runs of known length, but max_steps is {steps!r}. Set `settings: {{max_steps: 16}}`."
         )
     data = {key: settings[key] for key in DATA_FIELDS}
-    return SweepArm(name, label, trainer=trainer, data=data, steps=steps, **place)
+    return SweepArm(check_folder_name(name, "A run"), label, trainer=trainer, data=data, steps=steps, **place)
 
 
 def _suggested(method: str) -> float:

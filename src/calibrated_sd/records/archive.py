@@ -18,8 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from calibrated_sd.errors import DataError
+from calibrated_sd.errors import ConfigError, DataError
 from calibrated_sd.records.files import jsonable, require_version, write_bytes
+from calibrated_sd.records.folder_names import check_folder_name
 from calibrated_sd.records.packing import pack_log, pack_records, unpack_log, unpack_records
 from calibrated_sd.records.schema import SCHEMA_VERSION
 
@@ -129,6 +130,11 @@ def _parsed(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _damaged(path, error) from error
     require_version(content, str(path))
+    try:
+        for part in {part for name in content["runs"] for part in name.split("/")}:
+            check_folder_name(part, "A run")
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
     return content
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import PackageLoader, StrictUndefined, Template
+from jinja2.sandbox import SandboxedEnvironment
 
 from calibrated_sd.reports.canvas import Drawing, standing
 from calibrated_sd.reports.folder import BASE, ReproduceFolder
@@ -58,7 +59,7 @@ class Tile:
 
 def page_template(name: str) -> Template:
     """A template of the package. Whatever is put into it is escaped, and a missing value is an error."""
-    environment = Environment(
+    environment = SandboxedEnvironment(
         loader=PackageLoader("calibrated_sd.reports"),
         autoescape=True,
         undefined=StrictUndefined,

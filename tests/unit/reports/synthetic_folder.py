@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from calibrated_sd.records import figure, write_json, write_jsonl
+from calibrated_sd.records import figure, read_json, read_jsonl, write_json, write_jsonl
 
 SUITES = (
     ("train", "congruence, trained problems", "train"),
@@ -224,3 +224,22 @@ def _write_summary(path: Path, arms: list[str]) -> None:
 
 if __name__ == "__main__":
     make_folder(Path(sys.argv[1]), seeds=(0, 1, 2), n=96, samples=4, summary=True)
+
+
+def put_into_every_text(folder: Path, text: str) -> None:
+    """What a model, a data set or a recipe could have written, wherever the report shows such text."""
+    for name in ("examples.jsonl", "traces.jsonl"):
+        rows = read_jsonl(folder / name)
+        for row in rows:
+            row["problem"] = text
+            if "completion" in row:
+                row["completion"] = text
+            else:
+                row["tokens"][0], row["context_label"] = text, text
+        write_jsonl(folder / name, rows)
+    manifest = read_json(folder / "manifest.json")
+    manifest["arms"][1]["label"] = manifest["notes"][0] = manifest["provenance"]["command"] = text
+    write_json(folder / "manifest.json", manifest)
+    claims = read_json(folder / "claims.json")
+    claims["claims"][0]["statement"] = text
+    write_json(folder / "claims.json", claims)

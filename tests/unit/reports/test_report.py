@@ -6,12 +6,12 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
-from synthetic_folder import make_folder
+from synthetic_folder import make_folder, put_into_every_text
 from typer.testing import CliRunner
 
 from calibrated_sd.cli.main import app
 from calibrated_sd.errors import DataError, OutputError
-from calibrated_sd.records import read_json, read_jsonl, write_json, write_jsonl
+from calibrated_sd.records import read_json, write_json
 from calibrated_sd.reports import build_report, check_report, load_folder
 from calibrated_sd.reports.html import claim_cards, measure
 
@@ -98,21 +98,7 @@ def test_every_figure_is_inline_with_alt_text_and_conditions(complete, page):
 
 
 def test_hostile_text_stays_text_everywhere(small):
-    for name in ("examples.jsonl", "traces.jsonl"):
-        rows = read_jsonl(small / name)
-        for row in rows:
-            row["problem"] = HOSTILE
-            if "completion" in row:
-                row["completion"] = HOSTILE
-            else:
-                row["tokens"][0], row["context_label"] = HOSTILE, HOSTILE
-        write_jsonl(small / name, rows)
-    manifest = read_json(small / "manifest.json")
-    manifest["arms"][1]["label"] = manifest["notes"][0] = manifest["provenance"]["command"] = HOSTILE
-    write_json(small / "manifest.json", manifest)
-    claims = read_json(small / "claims.json")
-    claims["claims"][0]["statement"] = HOSTILE
-    write_json(small / "claims.json", claims)
+    put_into_every_text(small, HOSTILE)
     raw = build_report(small).read_text(encoding="utf-8")
     parsed = Tags(raw)
     assert "script" not in {tag for tag, _ in parsed.tags}
