@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from transformers import TrainerControl, TrainerState
 
 from calibrated_sd.trainers.monitoring.collapse_detector import SIGNALS, Signal
@@ -9,6 +11,10 @@ from calibrated_sd.trainers.monitoring.collapse_detector import SIGNALS, Signal
 DENSITY = {"density": Signal(("epistemic/per_1k",), low=0.5, high=0.7)}
 ONLY_DENSITY = dict.fromkeys(name for name in SIGNALS if name != "density")
 """Changes under which nothing but the density is watched."""
+BY_HAND = {"baseline": 3, "smoothing": 0.5, "patience": 2}
+"""What the alarms below are derived with; no defaults, so that these may change."""
+HALF_OF_ALL = {name: replace(signal, low=0.5, high=0.7) for name, signal in SIGNALS.items()}
+"""Every signal at half of its baseline."""
 
 
 def lines(densities, first=1):

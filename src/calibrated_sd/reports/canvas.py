@@ -123,8 +123,18 @@ def _reserve_foot(figure: Figure, foot: float) -> None:
 
 
 def legend_below(figure: Figure, handles: list[Line2D], columns: int) -> None:
-    """A legend between the panels and the conditions line; the figure grows by as many rows as it takes."""
+    """A legend between the panels and the conditions line; the figure grows by as many rows as it takes.
+
+    Long labels get fewer columns, so that none is cut at the figure's edge.
+    """
     width, height = figure.get_size_inches()
+    while columns > 1:
+        trial = figure.legend(handles=handles, ncols=columns, borderpad=0)
+        fits = trial.get_window_extent().width <= figure.bbox.width
+        trial.remove()
+        if fits:
+            break
+        columns -= 1
     room = _LEGEND_ROW * math.ceil(len(handles) / columns)
     figure.set_size_inches(width, height + room)
     _reserve_foot(figure, _CAPTION + room)

@@ -29,6 +29,7 @@ from calibrated_sd.experiments.early_warning_study import early_warning
 from calibrated_sd.experiments.watched_runs import Study, WatchedRun, outcome, read_study
 from calibrated_sd.trainers.monitoring.collapse_detector import BASELINE, PATIENCE, SIGNALS, SMOOTHING
 from calibrated_sd.trainers.monitoring.collapse_monitor import CollapseMonitor
+from collapse_kit import BY_HAND, HALF_OF_ALL
 
 # ---- what became of a run ------------------------------------------------------------------------------------------
 
@@ -77,6 +78,9 @@ def test_no_common_question():
         outcome(one, BASE)
 
 
+AS_DERIVED = Settings(HALF_OF_ALL, **BY_HAND)
+
+
 # ---- when it fires -------------------------------------------------------------------------------------------------
 
 
@@ -94,7 +98,7 @@ def test_the_defaults_are_those_of_the_monitor():
 def test_what_fires_first():
     """Length falls two steps before density: alarms at 6 and 7; retention is not logged, and truncated never rises."""
     logs = log(density=FALL, length=EARLY_FALL, **{"completions/clipped_ratio": [0.1] * 8})
-    judged = judge(case("a", 0, logs, COLLAPSE), Settings())
+    judged = judge(case("a", 0, logs, COLLAPSE), AS_DERIVED)
     assert judged == {
         "alarm": 6,
         "signals": ["length"],
@@ -107,7 +111,7 @@ def test_what_fires_first():
 def test_given_texts_are_not_watched():
     """As the live monitor does on an SFT trainer: what its texts look like is not the model's doing."""
     logs = log(density=FALL, length=FALL, entropy=EARLY_FALL)
-    assert first_alarms(run("a", 0, logs, COLLAPSE, kind="sft"), Settings()) == {"entropy": 6}
+    assert first_alarms(run("a", 0, logs, COLLAPSE, kind="sft"), AS_DERIVED) == {"entropy": 6}
 
 
 numbers = st.integers(0, 960).map(lambda i: i / 32)
@@ -154,7 +158,7 @@ def test_five_runs_by_hand():
 
     Wilson for 2 of 3, z² = 3.8415: centre (2/3 + z²/6) / (1 + z²/3) = 0.57309, half width 0.36542.
     """
-    found = assess(five_cases(), Settings())
+    found = assess(five_cases(), AS_DERIVED)
     summary = found["summary"]
     counts = ("n_runs", "n_arms", "n_collapsing", "n_hits", "n_false_alarms")
     assert [summary[name] for name in counts] == [5, 4, 3, 2, 1]
@@ -176,12 +180,12 @@ def test_seeds_of_an_arm_are_no_new_arms():
     """Leads 1 in one arm and 2 in the other, [1, 2] whether each has one seed or ten."""
     few = [case(arm, 0, log(density=fall), COLLAPSE) for arm, fall in (("a", FALL), ("b", EARLY_FALL))]
     many = [case(one.run.arm, seed, one.run.logs, COLLAPSE) for one in few for seed in range(10)]
-    leads = [assess(cases, Settings())["summary"]["lead"] for cases in (few, many)]
+    leads = [assess(cases, AS_DERIVED)["summary"]["lead"] for cases in (few, many)]
     assert [(lead["value"], lead["lo"], lead["hi"], lead["n"]) for lead in leads] == [(1.5, 1.0, 2.0, 2)] * 2
 
 
 def test_runs_without_an_onset_count_for_hits_only():
-    found = assess([case("a", 0, log(density=FALL), {8: 2})], Settings())["summary"]
+    found = assess([case("a", 0, log(density=FALL), {8: 2})], AS_DERIVED)["summary"]
     assert found["hit_rate"]["value"] == 1.0
     assert found["lead"]["value"] is None
     assert found["false_alarm_rate"]["value"] is None
@@ -194,7 +198,7 @@ def test_a_signal_is_judged_on_the_runs_that_log_it():
         case("b", 0, log(density=FALL), COLLAPSE),
         case("c", 0, log(density=FLAT), NO_COLLAPSE),
     ]
-    found = assess(cases, Settings())
+    found = assess(cases, AS_DERIVED)
     assert found["summary"]["hit_rate"]["value"] == 1.0
     assert {name: (row["n_hits"], row["n_runs"], row["first"]) for name, row in found["signals"].items()} == {
         "density": (1, 3, 1),

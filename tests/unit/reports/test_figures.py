@@ -123,6 +123,21 @@ def test_intervals_in_words(methods, words):
     assert interval_in_words([Score(0.5, 0.4, 0.6, method=method) for method in methods]) == words
 
 
+def test_long_labels_are_not_cut_at_the_edge():
+    figure = canvas(9, 5)
+    figure.subplots()
+    legend_below(
+        figure,
+        [Line2D([], [], label=f"0.3 policy gradient + 0.7 (SDPO + mix-to-floor), {i}") for i in range(9)],
+        columns=3,
+    )
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert len(figure.legends) == 1
+
+
 @pytest.mark.parametrize(("entries", "rows"), [(1, 1), (3, 1), (4, 2), (11, 4)])
 def test_the_legend_takes_its_room_from_a_taller_figure_and_not_from_the_panels(entries, rows):
     figure = canvas(9, 5)

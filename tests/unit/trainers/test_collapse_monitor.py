@@ -14,24 +14,24 @@ from calibrated_sd.errors import ConfigError
 from calibrated_sd.records import read_jsonl
 from calibrated_sd.trainers.callbacks import CollapseMonitor, JsonlLogCallback, MarkerMassCallback
 from calibrated_sd.trainers.monitoring.collapse_detector import SIGNALS, Signal, read_signals
-from collapse_kit import FALL, ONLY_DENSITY, lines, play
+from collapse_kit import BY_HAND, FALL, ONLY_DENSITY, lines, play
 
 # ---- live --------------------------------------------------------------------------------------------------------
 
 
 def test_live_equals_replay():
-    monitor = CollapseMonitor(signals=ONLY_DENSITY)
+    monitor = CollapseMonitor(signals=ONLY_DENSITY, **BY_HAND)
     with pytest.warns(UserWarning, match="Step 7: density"):
         play(monitor, lines(FALL))
-    assert monitor.alarms == CollapseMonitor.replay(lines(FALL), signals=ONLY_DENSITY)
+    assert monitor.alarms == CollapseMonitor.replay(lines(FALL), signals=ONLY_DENSITY, **BY_HAND)
 
 
 def test_one_warning_for_an_alarm_and_only_from_the_main_process():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        play(CollapseMonitor(signals=ONLY_DENSITY), lines([*FALL, 0.5, 0.5, 0.5]))
+        play(CollapseMonitor(signals=ONLY_DENSITY, **BY_HAND), lines([*FALL, 0.5, 0.5, 0.5]))
         assert len(caught) == 1
-        silent = CollapseMonitor(signals=ONLY_DENSITY)
+        silent = CollapseMonitor(signals=ONLY_DENSITY, **BY_HAND)
         play(silent, lines(FALL), TrainerState(is_world_process_zero=False))
         assert len(caught) == 1
         assert len(silent.alarms) == 1
@@ -41,7 +41,7 @@ def test_one_warning_for_an_alarm_and_only_from_the_main_process():
 def test_stop():
     for stop in (False, True):
         control = TrainerControl()
-        monitor = CollapseMonitor(signals=ONLY_DENSITY, stop=stop)
+        monitor = CollapseMonitor(signals=ONLY_DENSITY, **BY_HAND, stop=stop)
         play(monitor, lines(FALL[:6]), control=control)
         assert not control.should_training_stop
         play(monitor, lines(FALL[6:], first=7), control=control)

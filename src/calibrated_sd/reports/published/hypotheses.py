@@ -125,10 +125,9 @@ def falls(study: Study, options: Mapping[str, Any]) -> Finding:
         if found is None or errors is None:
             return Finding(OPEN, "", (arm, against), f"{study.label(arm)} has no interval")
         right.append((errors <= -STANDARD_ERRORS) == should_fall)
-        told.append(f"{study.label(arm)} {score_text(found, 3, signed=True)}, {errors:+.1f} SE")
-    return Finding(
-        HOLDS if all(right) else FAILS, "; ".join(told).replace("-", "−"), (*(a for a, _ in wanted), against)
-    )
+        by = f"{errors:+.1f}".replace("-", "−")
+        told.append(f"{study.label(arm)} {score_text(found, 3, signed=True)}, {by} SE")
+    return Finding(HOLDS if all(right) else FAILS, "; ".join(told), (*(a for a, _ in wanted), against))
 
 
 def worse_when_matched(study: Study, options: Mapping[str, Any]) -> Finding:

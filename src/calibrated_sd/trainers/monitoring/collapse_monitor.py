@@ -34,7 +34,7 @@ class CollapseMonitor(TrainerCallback, ExportableState):
     alarm, else 0. An alarm warns once, when it begins. Only logged values are read; they must be equal on all processes,
     as those that TRL and this package log are. The memory is part of the trainer's checkpoints.
 
-    The default thresholds are guesses until a study has set them.
+    The defaults come from a study on a model organism (docs/results/study.md, part E): they find most collapses, late.
 
     Args:
         trainer: the trainer: `trainer.add_callback(CollapseMonitor(trainer))`. A `MarkerMassCallback` is added to it,
