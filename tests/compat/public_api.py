@@ -41,9 +41,7 @@ def _of(where: str, names: list[str]) -> Iterator[str]:
             for field in dataclasses.fields(thing):
                 if _is_ours(thing, field.name):
                     yield f"{where}.{name}.{field.name} = {_default(field)}"
-        elif inspect.isclass(thing):
-            yield f"{where}.{name}{_signature(thing)}"
-        elif callable(thing):
+        elif inspect.isclass(thing) or callable(thing):
             yield f"{where}.{name}{_signature(thing)}"
         else:
             yield f"{where}.{name}: {type(thing).__name__}"
@@ -59,7 +57,7 @@ def _methods(where: str, name: str, thing: type) -> Iterator[str]:
 
 def _is_ours(cls: type, field: str) -> bool:
     """Whether the field was declared here and not in TRL or Transformers, whose defaults are theirs to change."""
-    owners = [base for base in cls.__mro__ if field in base.__dict__.get("__annotations__", {})]
+    owners = [base for base in cls.__mro__ if field in inspect.get_annotations(base)]
     return bool(owners) and owners[0].__module__.startswith("calibrated_sd")
 
 
