@@ -227,8 +227,10 @@ def build_controller(
 
 
 def _fields_of(spec: str | Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(spec, str):
+    if isinstance(spec, Mapping):
         return dict(spec)
+    if not isinstance(spec, str):
+        raise ConfigError(f"`calibration_controller` is neither text nor a mapping, got {spec!r}. {_HOW}")
     text = spec.strip()
     if text.startswith("{"):
         try:

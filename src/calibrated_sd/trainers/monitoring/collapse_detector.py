@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -97,6 +97,11 @@ def read_signals(changes: Mapping[str, Any] | None, defaults: Mapping[str, Signa
                     f'which names it is logged, e.g. {{"{name}": {{"keys": ["reward"], "low": 0.5, "high": 0.7}}}}.'
                 )
             keys = settings["keys"]
+            if not isinstance(keys, (str, Sequence)) or not all(isinstance(key, str) for key in keys):
+                raise ConfigError(
+                    f"CollapseMonitor: the signal {name!r} has keys={keys!r}. Give the name under which it is logged, or a "
+                    "list of names."
+                )
             signals[name] = Signal(**{**settings, "keys": (keys,) if isinstance(keys, str) else tuple(keys)})
         else:
             raise ConfigError(
@@ -104,12 +109,16 @@ def read_signals(changes: Mapping[str, Any] | None, defaults: Mapping[str, Signa
                 "or None to stop watching it."
             )
     for name, signal in signals.items():
-        if not 0 < signal.low <= signal.high <= 1:
+        if not (_is_number(signal.low) and _is_number(signal.high) and 0 < signal.low <= signal.high <= 1):
             raise ConfigError(
                 f"CollapseMonitor: the signal {name!r} has low={signal.low!r} and high={signal.high!r}. They are "
                 "shares of its baseline with 0 < low <= high <= 1, e.g. 0.5 and 0.7."
             )
     return signals
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class CollapseDetector:
@@ -136,16 +145,19 @@ class CollapseDetector:
         smoothing: float = SMOOTHING,
         patience: int = PATIENCE,
     ) -> None:
-        if not 0 <= smoothing < 1:
+        if not (_is_number(smoothing) and 0 <= smoothing < 1):
             raise ConfigError(
                 f"CollapseMonitor: smoothing must be in [0, 1), got {smoothing!r}. 0 smooths nothing; 0.9 takes about "
                 "ten logs to follow."
             )
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ConfigError(
-                f"CollapseMonitor: patience must be a whole number of at least 1, got {patience!r}. It is the number "
-                "of logs in a row below the threshold that make an alarm."
-            )
+        for what, number, meaning in (
+            ("patience", patience, "It is the number of logs in a row below the threshold that make an alarm."),
+            ("baseline", baseline, "It is the number of logs whose mean later ones are compared with."),
+        ):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ConfigError(
+                    f"CollapseMonitor: {what} must be a whole number of at least 1, got {number!r}. {meaning}"
+                )
         self.watches = {name: _Watch(signal, baseline, smoothing, patience) for name, signal in signals.items()}
         self.alarms: list[Alarm] = []
 

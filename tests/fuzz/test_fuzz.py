@@ -1,0 +1,25 @@
+"""A small part of the fuzzing, in a process of its own: the suite checks annotations of some rooms at run time, users' programs do not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("fuzz_*.py")), ids=lambda file: file.stem)
+def test_a_part_of_the_fuzzing(file, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-o", "addopts=", "-p", "no:cacheprovider", str(file)],
+        cwd=FOLDER.parents[1],
+        env={"CSD_FUZZ_EXAMPLES": "15", **os.environ},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
