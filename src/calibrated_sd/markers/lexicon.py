@@ -150,6 +150,11 @@ class MarkerSet:
             ConfigError: unknown name, or a file whose content is not a marker set.
             DataError: the file is missing or is not YAML.
         """
+        if not isinstance(name_or_path, (str, Path)):
+            raise ConfigError(
+                f"A marker set is named by a text, got {name_or_path!r}. Choose one of {', '.join(MARKER_SETS)}, or give the "
+                "path of a .yaml file."
+            )
         if name_or_path in MARKER_SETS:
             return _shipped(str(name_or_path))
         path = Path(name_or_path)

@@ -102,8 +102,8 @@ def read_archive(directory: str | os.PathLike[str]) -> dict[str, ArchivedRun]:
         DataError: the file is damaged, or of a version that this release does not know.
     """
     path = Path(directory) / ARCHIVE
+    content = _content(path)
     try:
-        content = _content(path)
         return {name: _unpack(name, run, content["questions"]) for name, run in sorted(content["runs"].items())}
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise _damaged(path, error) from error

@@ -25,7 +25,7 @@ def study(tmp_path):
 
 def test_the_result_is_written_and_printed(study, tmp_path):
     file = tmp_path / "warning.json"
-    result = runner.invoke(app, ["monitor", str(study), "--output", str(file)])
+    result = runner.invoke(app, ["monitor", str(study), "--patience", "2", "--output", str(file)])
     assert result.exit_code == 0, result.output
     document = json.loads(file.read_text())
     assert document["kind"] == "early_warning"
