@@ -32,15 +32,12 @@ def count_all(completion, markers):
 
 
 @fuzz
-@given(text, text, st.sampled_from(SETS))
-def test_no_marker_is_lost_or_made_by_a_neighbour(first, second, markers):
-    """Sentences apart, counts add up: a text is not counted differently for what stands far from it."""
-    gap = "\n\n. x .\n\n"
-    if any(mark in first + second for mark in ("$", "`", "\\", "{", "}", "<", "\ud800")):
-        return  # open formulas and code reach over the gap by definition
-    apart = count_markers(first, markers) + count_markers(second, markers)
-    if markers.name == "legacy":
-        assert count_markers(first + gap + second, markers) == apart
+@given(text, text)
+def test_no_marker_is_lost_or_made_by_a_neighbour(first, second):
+    """The plain substring counts of two texts add up. The other sets look at sentences, formulas and code, which may reach over."""
+    assert count_markers(f"{first}\n{second}", "legacy") == count_markers(first, "legacy") + count_markers(
+        second, "legacy"
+    )
 
 
 @fuzz

@@ -97,7 +97,7 @@ def read_signals(changes: Mapping[str, Any] | None, defaults: Mapping[str, Signa
                     f'which names it is logged, e.g. {{"{name}": {{"keys": ["reward"], "low": 0.5, "high": 0.7}}}}.'
                 )
             keys = settings["keys"]
-            if not isinstance(keys, (str, Sequence)) or not all(isinstance(key, str) for key in keys):
+            if not isinstance(keys, Sequence) or not all(isinstance(key, str) for key in keys):
                 raise ConfigError(
                     f"CollapseMonitor: the signal {name!r} has keys={keys!r}. Give the name under which it is logged, or a "
                     "list of names."
@@ -150,14 +150,11 @@ class CollapseDetector:
                 f"CollapseMonitor: smoothing must be in [0, 1), got {smoothing!r}. 0 smooths nothing; 0.9 takes about "
                 "ten logs to follow."
             )
-        for what, number, meaning in (
-            ("patience", patience, "It is the number of logs in a row below the threshold that make an alarm."),
-            ("baseline", baseline, "It is the number of logs whose mean later ones are compared with."),
-        ):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ConfigError(
-                    f"CollapseMonitor: {what} must be a whole number of at least 1, got {number!r}. {meaning}"
-                )
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ConfigError(
+                f"CollapseMonitor: patience must be a whole number of at least 1, got {patience!r}. It is the number "
+                "of logs in a row below the threshold that make an alarm."
+            )
         self.watches = {name: _Watch(signal, baseline, smoothing, patience) for name, signal in signals.items()}
         self.alarms: list[Alarm] = []
 
