@@ -105,6 +105,14 @@ def test_no_chatter_on_a_noisy_plateau(plateau, smoothing, patience):
     assert len(alarms) == 1
 
 
+def test_a_patience_of_any_size_costs_no_memory():
+    detector = CollapseDetector(DENSITY, patience=10**30)
+    for line in lines(FALL):
+        detector.update(line["step"], line)
+    assert detector.alarms == []
+    assert len(json.dumps(detector.state_dict())) < 1000
+
+
 @settings(max_examples=100, deadline=None)
 @given(trajectories, thresholds, st.floats(0.0, 0.9), st.integers(1, 4), st.integers(1, 5))
 def test_between_two_alarms_the_signal_was_back(values, pair, smoothing, patience, n):

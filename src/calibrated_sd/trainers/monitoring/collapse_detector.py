@@ -188,12 +188,12 @@ class _Watch:
     """The memory of one signal."""
 
     def __init__(self, signal: Signal, baseline: int, smoothing: float, patience: int) -> None:
-        self.signal, self.smoothing = signal, smoothing
+        self.signal, self.smoothing, self.patience = signal, smoothing, patience
         self.key: str | None = None
         self.baseline = Baseline(baseline)
         self.gate = SchmittGate(signal.low, signal.high)
         self.smoothed = 1.0
-        self.recent = [1.0] * patience
+        self.below = 0  # smoothed values in a row below `low`, up to now
 
     def is_logged(self, logs: Mapping[str, Any]) -> bool:
         return any(key in logs for key in self.signal.keys)
@@ -217,10 +217,11 @@ class _Watch:
         if base is None or base <= 0:
             return None
         self.smoothed = self.smoothing * self.smoothed + (1 - self.smoothing) * value / base
-        self.recent = [*self.recent[1:], self.smoothed]
+        self.below = self.below + 1 if self.smoothed < self.signal.low else 0
+        if 0 < self.below < self.patience:
+            return None  # not yet for long enough to say anything
         was_open = self.gate.is_open
-        # The last values all lie below a threshold if and only if their maximum does.
-        is_open = self.gate.update(max(self.recent))
+        is_open = self.gate.update(self.smoothed)
         return self._alarm(step, name, base) if was_open and not is_open else None
 
     def _alarm(self, step: int, name: str, base: float) -> Alarm:
@@ -231,7 +232,7 @@ class _Watch:
         direction = "risen" if self.signal.complement else "fallen"
         message = (
             f"Step {step}: {name} ({self.key}) has {direction} to {value:.4g}, smoothed, from a baseline of "
-            f"{baseline:.4g} (alarm beyond {threshold:.4g}, {len(self.recent)} logs in a row). The model may be losing "
+            f"{baseline:.4g} (alarm beyond {threshold:.4g}, {self.patience} logs in a row). The model may be losing "
             "its expressed uncertainty: compare the accuracy on problems unlike the training set at this step with "
             "that of an earlier checkpoint before you go on."
         )
@@ -243,7 +244,7 @@ class _Watch:
             "baseline": self.baseline.state_dict(),
             "gate": self.gate.state_dict(),
             "smoothed": self.smoothed,
-            "recent": self.recent,
+            "below": self.below,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -251,4 +252,4 @@ class _Watch:
         self.baseline.load_state_dict(state["baseline"])
         self.gate.load_state_dict(state["gate"])
         self.smoothed = state["smoothed"]
-        self.recent = list(state["recent"])
+        self.below = state["below"]
