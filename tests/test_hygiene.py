@@ -88,3 +88,16 @@ def test_version_is_stated_once_in_meaning():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f'version = "{calibrated_sd.__version__}"' in pyproject
     assert f"version: {calibrated_sd.__version__}" in citation
+
+
+def test_the_two_sets_of_versions_differ_where_vllm_needs_it_only():
+    def pins(name):
+        lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+        return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+    ours, vllms = pins("constraints.txt"), pins("constraints-vllm.txt")
+    assert {name for name in ours.keys() | vllms.keys() if ours.get(name) != vllms.get(name)} == {
+        "transformers",
+        "numpy",
+        "vllm",
+    }
