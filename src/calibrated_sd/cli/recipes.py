@@ -128,10 +128,10 @@ def validate_file(path: Path) -> str:
         )
     if "profiles" in raw:
         from calibrated_sd.experiments.arm_settings import check_arms
-        from calibrated_sd.experiments.recipe import PROFILES, load_plan
+        from calibrated_sd.experiments.recipe import PROFILES, make_plan
 
         for profile in PROFILES:
-            check_arms(load_plan(path, profile))
+            check_arms(make_plan(raw, path, profile))
         return "reproduce"
     from calibrated_sd.experiments.sweep_recipe import is_sweep, load_sweep
 

@@ -140,7 +140,14 @@ def load_plan(path: str | Path, profile: str = "default", seeds: int | Sequence[
     """
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
-    raw = read_recipe(path)[1]
+    return make_plan(read_recipe(path)[1], path, profile, seeds)
+
+
+def make_plan(
+    recipe: Mapping[str, Any], path: str | Path, profile: str, seeds: int | Sequence[int] | None = None
+) -> Plan:
+    """The same of a recipe that has been read. Raises ConfigError."""
+    raw = dict(recipe)
     if "profiles" not in raw or "arms" not in raw:
         raise ConfigError(
             f"{path} is not a reproduce recipe: it needs the keys 'profiles' and 'arms'. "

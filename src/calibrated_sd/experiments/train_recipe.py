@@ -239,7 +239,7 @@ def _unknown(kind: str, given: str, name: str, known: list[str], trainer: str, d
             f"{trainer!r}, which does not have it. Leave it out, or set trainer."
         )
     return unknown_name(
-        kind, given, [f"{dashes}{n}" for n in difflib.get_close_matches(name, known, n=5) or ALWAYS_SHOWN]
+        kind, given, [f"{dashes}{n}" for n in difflib.get_close_matches(name[:200], known, n=5) or ALWAYS_SHOWN]
     )
 
 

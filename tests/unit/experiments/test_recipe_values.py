@@ -125,7 +125,8 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         (BOMB, "without references"),
         (BOMB + "base: organism/sdpo_projection\ngrid: {calibration_strength: [1]}\n", "without references"),
         ("a: &a [*a]\n", "without references"),
-        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: " + "[" * 200 + "]" * 200, "more than 50 deep"),
+        ("a: " + "[" * 900, "nested too deeply"),
         ("a: " + "9" * 5000, "not valid YAML"),
         ("a: 2024-13-01\n", "not valid YAML"),
         ("a: 2024-01-01\n", "reads as date"),
@@ -134,7 +135,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         ('model: "\\0"\n', "no file name"),
         ("? [a]\n: b\n", "not valid YAML"),
     ],
-    ids=["bomb", "bomb_in_a_sweep", "loop", "depth", "digits", "no_date", "date", "key", "bits", "zero", "unhashable"],
+    ids=["bomb", "bomb_in_a_sweep", "loop", "depth", "great_depth", "digits", "no_date", "date", "key", "bits", "zero", "unhashable"],
 )  # fmt: skip
 def test_yaml_that_is_no_settings(tmp_path, written, message):
     path = tmp_path / "recipe.yaml"
