@@ -41,6 +41,12 @@ class CompatError(CalibratedSDError, RuntimeError):
     """An installed library whose interface is not the one this package was tested with."""
 
 
+def shortened(value: object, longest: int = 120, *, plain: bool = False) -> str:
+    """A user's value as it stands in a message: in quotes (unless `plain`), and not longer than that."""
+    text = str(value) if plain else repr(value[: longest + 1] if isinstance(value, str) else value)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def unknown_name(kind: str, given: object, choices: Iterable[str]) -> ConfigError:
     """The error for a misspelt name: lists the choices (of very many, the nearest ones) and suggests the nearest one.
 
@@ -50,9 +56,11 @@ def unknown_name(kind: str, given: object, choices: Iterable[str]) -> ConfigErro
         choices: all names that exist.
     """
     names = sorted(choices)
-    near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
+    written = shortened(given, 200, plain=True)  # comparing takes the square of the length
+    shown = shortened(given, 200)
+    near = difflib.get_close_matches(written.lower(), names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     if len(names) > MANY_NAMES:
-        close = difflib.get_close_matches(str(given), names, n=8, cutoff=0.0)
-        return ConfigError(f"Unknown {kind} {given!r}.{hint} There are {len(names)}; the nearest: {', '.join(close)}.")
-    return ConfigError(f"Unknown {kind} {given!r}.{hint} Choose one of: {', '.join(names)}.")
+        close = difflib.get_close_matches(written, names, n=8, cutoff=0.0)
+        return ConfigError(f"Unknown {kind} {shown}.{hint} There are {len(names)}; the nearest: {', '.join(close)}.")
+    return ConfigError(f"Unknown {kind} {shown}.{hint} Choose one of: {', '.join(names)}.")

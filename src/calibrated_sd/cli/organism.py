@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calibrated_sd.cli.console import IfExists, quiet_libraries
-from calibrated_sd.errors import ConfigError, unknown_name
+from calibrated_sd.errors import ConfigError, shortened, unknown_name
 
 if TYPE_CHECKING:
     from calibrated_sd.organism.pretrain import PretrainConfig
@@ -26,28 +26,43 @@ def load_pretrain_config(path: Path, output: Path | None) -> PretrainConfig:
     """
     import dataclasses
 
-    import yaml
-
     from calibrated_sd.organism.corpus import Mixture
     from calibrated_sd.organism.grammar import Habits
     from calibrated_sd.organism.pretrain import PretrainConfig
+    from calibrated_sd.organism.species import species
+    from calibrated_sd.records.recipe_files import read_recipe
+    from calibrated_sd.records.setting_types import check_counts, check_settings
 
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    sections = {
-        "": (raw, PretrainConfig),
-        "habits": (raw.get("habits"), Habits),
-        "mixture": (raw.get("mixture"), Mixture),
-    }
-    for section, (values, cls) in sections.items():
+    raw = read_recipe(path)[1]
+    for section, cls in (("", PretrainConfig), ("habits", Habits), ("mixture", Mixture)):
+        values = raw.get(section, {}) if section else raw
         known = {f.name for f in dataclasses.fields(cls)}
-        for key in values or {}:
+        for key in values:
             if key not in known:
                 raise unknown_name(f"{section or 'pretraining'} key in {path}", key, known)
-    if raw.get("n_updates", 1) < 1:
-        raise ConfigError(f"n_updates in {path} is {raw['n_updates']}. Give the number of optimizer steps, e.g. 7000.")
+        check_settings(values, cls, f"{section} of {path}" if section else str(path))
+        if section and any(not 0 <= value <= 1 for value in values.values()):
+            raise ConfigError(f"{section} in {path} are probabilities from 0 to 1, got {shortened(values)}.")
+    check_counts(raw, PRETRAIN_LEAST, str(path))
+    config = PretrainConfig(**raw)
+    species(config.organism)
+    if config.hidden_size % config.num_heads:
+        raise ConfigError(
+            f"hidden_size {config.hidden_size} in {path} cannot be divided among num_heads {config.num_heads}. Give a multiple."
+        )
+    if config.mixture and not sum(dataclasses.astuple(Mixture(**config.mixture))) > 0:
+        raise ConfigError(f"The shares under mixture in {path} are all 0. Give at least one context a share.")
     if output is not None:
-        raw["output_dir"] = str(output)
-    return PretrainConfig(**raw)
+        config.output_dir = str(output)
+    return config
+
+
+PRETRAIN_LEAST = {
+    **dict.fromkeys(("n_updates", "tokens_per_batch", "hidden_size", "num_layers", "num_heads", "ffn_size"), 1),
+    **dict.fromkeys(("save_steps", "logging_steps", "threads"), 1),
+    **dict.fromkeys(("seed", "warmup_steps", "weight_decay", "learning_rate"), 0),
+}
+"""Smallest values of a pretraining recipe that make sense."""
 
 
 @organism_app.command("pretrain")

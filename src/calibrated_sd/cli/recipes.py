@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import warnings
 from itertools import groupby
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from calibrated_sd.errors import ConfigError, DataError, OutputError, unknown_name
+from calibrated_sd.errors import ConfigError, DataError, OutputError, shortened, unknown_name
 
 
 def recipes_root() -> Path:
@@ -117,23 +118,20 @@ def validate_file(path: Path) -> str:
     Raises:
         ConfigError: anything wrong with it, including absolute paths, which do not work on another machine.
     """
-    import yaml
+    from calibrated_sd.records.recipe_files import read_recipe
 
-    text = path.read_text(encoding="utf-8")
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}. Correct the file.") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds {type(raw).__name__}, not settings. A recipe is a mapping of keys to values.")
+    text, raw = read_recipe(path)
     found = re.search(r"[:\s]['\"]?(/(?:home|root|Users|mnt|data|tmp|work)/[^\s'\"]*)", text)
     if found:
-        raise ConfigError(f"{path} names the absolute path {found.group(1)!r}. Use a hub id or a relative path.")
+        raise ConfigError(
+            f"{path} names the absolute path {shortened(found.group(1))}. Use a hub id or a relative path."
+        )
     if "profiles" in raw:
-        from calibrated_sd.experiments.recipe import PROFILES, load_plan
+        from calibrated_sd.experiments.arm_settings import check_arms
+        from calibrated_sd.experiments.recipe import PROFILES, make_plan
 
         for profile in PROFILES:
-            load_plan(path, profile)
+            check_arms(make_plan(raw, path, profile))
         return "reproduce"
     from calibrated_sd.experiments.sweep_recipe import is_sweep, load_sweep
 
@@ -150,9 +148,14 @@ def validate_file(path: Path) -> str:
         return "launch"
     from calibrated_sd.experiments.train_recipe import parse_recipe
 
+    environment = dict(os.environ)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of libraries, about fields of their own
-        parse_recipe(path, [], on_this_machine=False)
+        try:
+            parse_recipe(path, [], on_this_machine=False)
+        finally:  # a recipe's `env` is for its own run, not for the next recipe that is checked
+            os.environ.clear()
+            os.environ.update(environment)
     return "train"
 
 
@@ -174,10 +177,24 @@ def check_launch_config(raw: dict[str, Any], path: Path) -> None:
         if key not in known:
             raise unknown_name(f"key in {path}", key, known)
     processes = raw.get("num_processes")
-    if not isinstance(processes, int) or processes < 1:
-        raise ConfigError(f"{path} says num_processes: {processes!r}. Give the number of GPUs.")
-    ClusterConfig.from_yaml_file(yaml_file=str(path))
-    stage = (raw.get("deepspeed_config") or {}).get("zero_stage", 0)
+    if not isinstance(processes, int) or isinstance(processes, bool) or processes < 1:
+        raise ConfigError(f"{path} says num_processes: {shortened(processes)}. Give the number of GPUs.")
+    for key, value in raw.items():
+        holds_many = key.endswith("_config") or key in ("commands", "tpu_vm", "tpu_env")
+        if isinstance(value, (dict, list)) != holds_many and value not in (None, {}):
+            kind = "a mapping or list" if holds_many else "one value"
+            raise ConfigError(f"{key} in {path} must be {kind}, got {shortened(value)}.")
+    try:
+        ClusterConfig.from_yaml_file(yaml_file=str(path))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            f"accelerate cannot read {path}: {shortened(error, 500, plain=True)}. Correct it, or make one with "
+            "`accelerate config`."
+        ) from error
+    deepspeed = raw.get("deepspeed_config") or {}
+    stage = deepspeed.get("zero_stage", 0) if isinstance(deepspeed, dict) else None
+    if stage not in (0, 1, 2, 3):
+        raise ConfigError(f"deepspeed_config.zero_stage in {path} must be 0, 1, 2 or 3, got {shortened(stage)}.")
     if stage == 3 or str(raw["distributed_type"]).upper() == "FSDP":
         raise ConfigError(
             f"{path} shards the weights (FSDP or ZeRO-3), under which chunk_size cannot read the output head. Use "

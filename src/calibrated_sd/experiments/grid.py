@@ -11,11 +11,12 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from calibrated_sd.errors import ConfigError, unknown_name
+from calibrated_sd.errors import ConfigError, shortened, unknown_name
 
 DATA_FIELDS = ("n_problems", "subset_seed")
 """What a sweep may vary besides the trainer's settings: how many problems are trained on, and which ones."""
@@ -40,6 +41,8 @@ RUNNER_FIELDS = {
     "repeat_problems": "A sweep repeats the problems wherever there are fewer than a generation batch takes.",
 }
 """Fields that the runner sets itself, and what to do instead of setting them."""
+MOST_POINTS = 10_000
+"""Runs of one grid; a few long lists combine to more than memory holds."""
 SUGGESTED = "suggested"
 """As a `calibration_strength`: the strength that the method's own page says to try first."""
 
@@ -94,7 +97,7 @@ def set_field(settings: dict[str, Any], field: str, value: Any, fields: Fields) 
             inner = json.loads(inner)
     if inner is not None and not isinstance(inner, Mapping):
         raise ConfigError(
-            f"{field!r} reaches into {root!r}, which is {inner!r} and no mapping. Write {root!r} as a mapping in "
+            f"{field!r} reaches into {root!r}, which is {shortened(inner)} and no mapping. Write {root!r} as a mapping in "
             "`settings`, or sweep it as a whole."
         )
     settings[root] = {**copy.deepcopy(dict(inner or {})), key: value}
@@ -108,7 +111,7 @@ def _as_number(field: str, value: Any, fields: Fields) -> Any:
             return float(value)
         except ValueError:
             if "str" not in kind:
-                raise ConfigError(f"{field}={value!r} is no number. Write one, e.g. 5.0e-4.") from None
+                raise ConfigError(f"{field}={shortened(value)} is no number. Write one, e.g. 5.0e-4.") from None
     return value
 
 
@@ -119,13 +122,18 @@ def expand(axes: Mapping[str, Any]) -> list[dict[str, Any]]:
     [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
 
     Raises:
-        ConfigError: an empty list.
+        ConfigError: an empty list, or more combinations than anybody runs.
     """
-    lists = {}
+    lists: dict[str, list[Any]] = {}
     for field, values in axes.items():
         lists[field] = values if isinstance(values, list) else [values]
         if not lists[field]:
             raise ConfigError(f"{field!r} has an empty list of values, so there is nothing to run. Give at least one.")
+    count = math.prod(map(len, lists.values()))
+    if count > MOST_POINTS:
+        raise ConfigError(
+            f"The lists of {', '.join(lists)} combine to {count} runs; a sweep has {MOST_POINTS} at most. Give fewer values."
+        )
     return [dict(zip(lists, combination, strict=True)) for combination in itertools.product(*lists.values())]
 
 

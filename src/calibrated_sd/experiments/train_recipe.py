@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from calibrated_sd.errors import ConfigError, unknown_name
+from calibrated_sd.errors import ConfigError, shortened, unknown_name
+from calibrated_sd.evaluation.grading import GRADERS
+from calibrated_sd.experiments.setting_ranges import check_ranges
+from calibrated_sd.records.recipe_files import read_recipe
+from calibrated_sd.records.setting_types import check_settings
 
 TRAINERS: dict[str, tuple[str, str, str]] = {
     "sdpo": ("calibrated_sd.trainers.sdpo", "CalibratedSDPOConfig", "CalibratedSDPOTrainer"),
@@ -87,10 +92,19 @@ class RunArguments:
     def __post_init__(self):
         if self.trainer not in TRAINERS:
             raise unknown_name("trainer", self.trainer, TRAINERS)
+        for name in ("model", "problems"):
+            if not getattr(self, name).strip():
+                raise ConfigError(f"{name} is empty. Give a name or a path, or leave it out for the organism.")
+        if self.grader not in GRADERS and ":" not in self.grader:
+            raise unknown_name("grader", self.grader, GRADERS)
+        if self.reward is not None and not re.fullmatch(r".+:\w+", self.reward):
+            raise ConfigError(
+                f"reward={shortened(self.reward)} names no function. Write it as module:function or file.py:function."
+            )
         for name, least in (("lora_r", 0), ("gpus", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be {least} or more, got {getattr(self, name)}. See `csd train --help`.")
-        if self.gpu_memory_gib is not None and self.gpu_memory_gib <= 0:
+        if self.gpu_memory_gib is not None and not self.gpu_memory_gib > 0:
             raise ConfigError(f"gpu_memory_gib must be above 0, got {self.gpu_memory_gib:g}. A large GPU has 80.")
         if self.n_problems is not None and self.n_problems < 1:
             raise ConfigError(f"n_problems must be 1 or more, got {self.n_problems}. Leave it out to use them all.")
@@ -156,29 +170,21 @@ def parse_recipe(path: Path, overrides: Sequence[str], *, on_this_machine: bool 
     Raises:
         ConfigError: an unknown key (the nearest one is suggested), or a value that the trainer refuses.
     """
-    raw = _read(path)
+    raw = read_recipe(path)[1]
     trainer = _trainer_of(raw, overrides)
     config_cls = trainer_classes(trainer)[0]
     run_cls = SFTRunArguments if trainer == "sft" else RunArguments
     known = list(dict.fromkeys(f.name for cls in (run_cls, config_cls) for f in fields(cls)))
     _check_names(path, raw, overrides, known, trainer)
+    _check_environment(path, raw)
+    for cls in (run_cls, config_cls):
+        check_settings(raw, cls, str(path), text=True)
     own_choice = [] if on_this_machine else ["--use_cpu", "true"]
     run, settings = _parse([run_cls, config_cls], path, [*overrides, *own_choice])
+    check_ranges(settings, str(path))
     if not on_this_machine:
         settings.use_cpu = _flag(overrides, "use_cpu", bool(raw.get("use_cpu", False)))
     return run, settings
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}. Correct the file.") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds {type(raw).__name__}, not settings. A recipe is a mapping of keys to values.")
-    return raw
 
 
 def _option(overrides: Sequence[str], name: str) -> str | None:
@@ -212,6 +218,17 @@ def _check_names(path: Path, raw: dict[str, Any], overrides: Sequence[str], know
             raise _unknown(f"key in {path}", key, str(key), known, trainer)
 
 
+def _check_environment(path: Path, raw: dict[str, Any]) -> None:
+    """TRL sets the variables under `env`. Raises ConfigError where they cannot be any."""
+    given = raw.get("env", {})
+    plain = isinstance(given, dict) and not any(isinstance(value, (dict, list)) for value in given.values())
+    if not plain or not all(re.fullmatch(r"\w+", name) for name in given):
+        raise ConfigError(
+            f"env in {path} must be a mapping of environment variables to values, got {shortened(given)}. Write it like "
+            "`env: {NCCL_DEBUG: INFO}`."
+        )
+
+
 def _unknown(kind: str, given: str, name: str, known: list[str], trainer: str, dashes: str = "") -> ConfigError:
     homes = [
         other for other in TRAINERS if other != trainer and name in {f.name for f in fields(trainer_classes(other)[0])}
@@ -222,7 +239,7 @@ def _unknown(kind: str, given: str, name: str, known: list[str], trainer: str, d
             f"{trainer!r}, which does not have it. Leave it out, or set trainer."
         )
     return unknown_name(
-        kind, given, [f"{dashes}{n}" for n in difflib.get_close_matches(name, known, n=5) or ALWAYS_SHOWN]
+        kind, given, [f"{dashes}{n}" for n in difflib.get_close_matches(name[:200], known, n=5) or ALWAYS_SHOWN]
     )
 
 
@@ -232,18 +249,21 @@ def _parse(classes: list[type], path: Path, arguments: list[str]) -> tuple[Any, 
     parser = TrlParser(classes)  # type: ignore[arg-type]
 
     def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"The options of this run cannot be read: {message}. See `csd train --help` for examples.")
+        raise ConfigError(
+            f"The options of this run cannot be read: {shortened(message, 1500, plain=True)}. See `csd train --help` for examples."
+        )
 
     parser.error = refuse  # type: ignore[method-assign]
     try:
         run, settings = parser.parse_args_and_config(args=["--config", str(path), *arguments])
     except ConfigError:
         raise
-    except ValueError as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:  # of libraries
         hint = ""
         if "bf16" in str(error):
             hint = (
                 " This machine has no GPU for it; look at the run with --dry-run, or add --use_cpu true --bf16 false."
             )
-        raise ConfigError(f"{path}: {error}{hint}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: {shortened(reason, 1500, plain=True)}{hint}") from error
     return run, settings

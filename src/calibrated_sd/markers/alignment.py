@@ -163,19 +163,42 @@ def _decoder(tokenizer: Any) -> Callable[[list[int]], str]:
 def _decode_gradually(decode: Callable[[list[int]], str], ids: Sequence[int]) -> tuple[str, list[str | None]]:
     """Decode token by token, each in view of the ones before it; None marks a token that shares the part before it.
 
-    A text that ends in U+FFFD waits for further bytes, at most four tokens long (the most bytes a character has).
+    A text that ends in U+FFFD waits for further bytes, at most four tokens long (the most bytes a character has). Where
+    byte tokens follow on each other, one that fits nowhere can spoil those before it, which then count as decoded with it.
     """
-    parts: list[str | None] = []
-    known = done = 0  # ids[known:done] is the view, ids[done:] is not decoded yet
+    groups: list[tuple[int, int, str]] = []  # ids[first:stop] and what they add to the text
+    done = 0  # ids[done:] is not decoded yet
     for stop in range(1, len(ids) + 1):
-        view = decode(list(ids[known:done])) if done else ""
-        new = decode(list(ids[known:stop]))[len(view) :]
-        if new.endswith("\ufffd") and stop < len(ids) and stop - done < 4:
+        text, new = _added(decode, ids, groups, done, stop)
+        if (text if new is None else new).endswith("\ufffd") and stop < len(ids) and stop - done < 4:
             continue
-        parts.append(new)
-        parts.extend([None] * (stop - done - 1))
-        known, done = done, stop
-    return "".join(part for part in parts if part is not None), parts
+        while new is None:
+            done = groups.pop()[0]
+            text, new = _added(decode, ids, groups, done, stop)
+        groups.append((done, stop, new))
+        done = stop
+    parts: list[str | None] = []
+    for first, stop, text in groups:
+        parts.append(text)
+        parts.extend([None] * (stop - first - 1))
+    return "".join(text for _, _, text in groups), parts
+
+
+def _added(
+    decode: Callable[[list[int]], str], ids: Sequence[int], groups: list[tuple[int, int, str]], done: int, stop: int
+) -> tuple[str, str | None]:
+    """The text of ids[…:stop], and what ids[done:stop] add to it; None where they change what was before."""
+    at, width = len(groups), 1
+    while at > 0:  # further back, until what is before reads by itself as it does in the whole
+        at, width = max(0, at - width), 2 * width
+        start = groups[at][0]
+        view = decode(list(ids[start:done]))
+        known = "".join(text for _, _, text in groups[at:])
+        if at == 0 or (view and view.endswith(known.removeprefix(" "))):  # a text's first token may lose its space
+            joint = decode(list(ids[start:stop]))
+            return joint, joint[len(view) :] if joint.startswith(view) else None
+    joint = decode(list(ids[:stop]))
+    return joint, joint
 
 
 def _first_token(tokenizer: Any, text: str, word: str) -> tuple[int, str] | None:

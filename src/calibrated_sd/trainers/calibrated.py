@@ -14,6 +14,7 @@ from calibrated_sd.calibrators import Calibrator
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.markers import MarkerSet, marker_token_ids
 from calibrated_sd.shapes import MarkerIds
+from calibrated_sd.trainers.checks import check_vocabulary
 from calibrated_sd.trainers.config import CalibrationFields
 from calibrated_sd.trainers.data_order import ResumableOrder
 from calibrated_sd.trainers.dials import DialCallback, Dials
@@ -28,6 +29,7 @@ class Calibrated(GuardedSteps):
 
     def _open_calibration(self, settings: CalibrationFields, plan: ContextPlan | None) -> None:
         """Make what depends on the settings and the tokenizer alone."""
+        check_vocabulary(self.model, self._tokenizer)
         self.calibration = settings
         self.calibrator: Calibrator = settings.make_calibrator()
         self.context_plan = plan

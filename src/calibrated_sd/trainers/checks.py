@@ -87,6 +87,68 @@ def _no_tokenizer(where: str, reason: str) -> ConfigError:
     )
 
 
+def check_tokenizer(processing_class: Any, args: Any, dataset: Any) -> None:
+    """Check that a tokenizer can end a completion and write the prompts, before TRL's constructor takes it.
+
+    Raises:
+        ConfigError: no end-of-text token, which TRL misses in the middle of the first step, or prompts that are chats
+            without a chat template.
+    """
+    tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    if getattr(tokenizer, "eos_token_id", 0) is None:
+        raise ConfigError(
+            "The tokenizer has no eos_token, so no completion could end. Set it before the trainer is made, e.g. "
+            "tokenizer.eos_token = '<|endoftext|>' to a token that the model was trained to end with, and pass the tokenizer "
+            "as processing_class."
+        )
+    first = dataset[0]["prompt"] if "prompt" in (getattr(dataset, "column_names", None) or []) else ""
+    has_template = (
+        getattr(processing_class, "chat_template", None)
+        or getattr(tokenizer, "chat_template", None)
+        or "chat_template" in (args.chat_template_kwargs or {})
+    )
+    if isinstance(first, list) and not has_template:
+        raise ConfigError(
+            "The prompts are chats (lists of messages), but the tokenizer has no chat template. Use the tokenizer of an "
+            "instruction-tuned model, set tokenizer.chat_template, or give prompts as text."
+        )
+
+
+def check_vocabulary(model: Any, tokenizer: Any) -> None:
+    """Check that the model has a row for every token that texts can hold. More rows than tokens are usual.
+
+    Special tokens that no text needs may lie beyond: some models come with such a tokenizer.
+
+    Raises:
+        ConfigError: a token without a row, at which the model would stop with an index error in the middle of a run.
+    """
+    rows = _embedding_rows(model)
+    added = getattr(tokenizer, "added_tokens_decoder", None)
+    if rows is None or added is None:
+        return
+    used = {tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id}
+    beyond = {
+        token: i
+        for token, i in tokenizer.get_vocab().items()
+        if i >= rows and (i in used or i not in added or not added[i].special)
+    }
+    if beyond:
+        token = min(beyond, key=lambda name: beyond[name])
+        raise _no_row(f"{len(beyond)} of the tokenizer's tokens, the first of them {token!r},", beyond[token], rows)
+
+
+def _embedding_rows(model: Any) -> int | None:
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    return rows if isinstance(rows, int) and rows > 0 else None
+
+
+def _no_row(what: str, token_id: int, rows: int) -> ConfigError:
+    return ConfigError(
+        f"{what} have ids from {token_id}, but the model's embedding has {rows} rows. Pass the tokenizer that belongs to the "
+        "model, or give the model more rows with model.resize_token_embeddings(len(tokenizer)) and pass the model itself."
+    )
+
+
 def context_window(model: Any) -> int | None:
     """The number of positions the model has, or None if its config does not say."""
     config = model.config.get_text_config()
@@ -99,12 +161,17 @@ def check_prompt_lengths(trainer: Any) -> None:
 
     Raises:
         ContextError: a prompt and its completion take more positions than the model has.
+        ConfigError: a prompt has tokens that the model does not know.
     """
     if "prompt" not in (getattr(trainer.train_dataset, "column_names", None) or []):
         return  # not a datasets.Dataset; its prompts cannot be listed
     window = context_window(trainer.model)
     prompts = sorted(trainer.train_dataset["prompt"], key=lambda prompt: len(str(prompt)))[-LONGEST_CHECKED:]
-    longest = max(len(ids) for ids in _tokenized(trainer, prompts))
+    tokenized = _tokenized(trainer, prompts)
+    rows, largest = _embedding_rows(trainer.model), max((max(ids, default=0) for ids in tokenized), default=0)
+    if rows is not None and largest >= rows:
+        raise _no_row("Tokens of the prompts", largest, rows)
+    longest = max(len(ids) for ids in tokenized)
     kept = longest if trainer.max_prompt_length is None else min(longest, trainer.max_prompt_length)
     room = None if window is None else window - (trainer.max_completion_length or 0)
     if room is not None and kept > room:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from calibrated_sd.errors import DataError
 from calibrated_sd.trainers._trl import SDFTConfig, SDFTTrainer
 from calibrated_sd.trainers.calibrated import default_arguments
-from calibrated_sd.trainers.checks import check_data, check_prompt_lengths, load_processing_class
+from calibrated_sd.trainers.checks import check_data, check_prompt_lengths, check_tokenizer, load_processing_class
 from calibrated_sd.trainers.config import JSON_FIELDS, CalibrationFields, check_calibration, check_without_rewards
 from calibrated_sd.trainers.json_settings import metadata_of
 from calibrated_sd.trainers.mixin import CalibrationMixin
@@ -58,7 +58,8 @@ class CalibratedSDFTTrainer(ModelCardMixin, CalibrationMixin, SDFTTrainer):  # t
         eval_dataset, processing_class, callbacks, optimizers, peft_config: as in TRL.
 
     Raises:
-        ConfigError: a model without a tokenizer, or settings that cannot act together.
+        ConfigError: a model without a tokenizer, a tokenizer that does not fit the model or the prompts, or settings
+            that cannot act together.
         DataError: an empty data set, one too small for a generation batch, or one without a column that is needed.
         ContextError: a prompt that does not fit into the model's context together with its completion.
         CompatError: a TRL release with another interface.
@@ -99,6 +100,7 @@ class CalibratedSDFTTrainer(ModelCardMixin, CalibrationMixin, SDFTTrainer):  # t
         check_sdft_data(train_dataset, plan)
         if processing_class is None:
             processing_class = load_processing_class(model, args)
+        check_tokenizer(processing_class, args, train_dataset)
         self.model_was_given = not isinstance(model, str)
         super().__init__(
             model=model,

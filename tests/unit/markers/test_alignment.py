@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.markers import MarkerSet, Phrase, marker_token_ids, marker_token_mask, token_ranges
@@ -168,3 +170,25 @@ def test_ids_are_sorted_unique_and_spell_markers(tokenizers, family):
 def test_no_ids_is_an_error_and_not_silence(tokenizers):
     with pytest.raises(ConfigError, match="'lexical' begins with a token of its own"):
         marker_token_ids(tokenizers["single_bytes"], LEXICAL)
+
+
+@pytest.mark.parametrize("strays", [1, 2])
+def test_a_stray_byte_spoils_the_bytes_beside_it(strays):
+    """A decoder with byte fallback reads a run of bytes as a whole: with a stray one all of them are U+FFFD, and no marker."""
+    words = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    backend = Tokenizer(models.BPE(vocab={**words, "▁x": 256, "▁": 257}, merges=[], byte_fallback=True))
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    wait, stray = list(b"wait"), [0xE2] * strays
+    for ids, marked_tokens in (
+        ([*wait, 256], 4),
+        ([*wait, *stray, 256], 0),
+        ([*stray, *wait, 256], 0),
+        ([*wait, 256, *stray, *wait], 4),
+        ([*wait, 256, *"…".encode(), 257, *wait], 8),
+    ):
+        text, ranges = token_ranges(tokenizer, ids)
+        assert text == tokenizer.decode(ids)
+        assert len(ranges) == len(ids)
+        mask = marker_token_mask(tokenizer, torch.tensor([ids]), LEXICAL)
+        assert int(mask.sum()) == marked_tokens

@@ -17,6 +17,7 @@ from calibrated_sd.calibrators import build_schedule
 from calibrated_sd.errors import CompatError, ConfigError, DataError
 from calibrated_sd.markers import MarkerSet
 from calibrated_sd.trainers.calibrated import default_arguments
+from calibrated_sd.trainers.checks import check_vocabulary
 from calibrated_sd.trainers.model_card import ModelCardMixin
 from calibrated_sd.trainers.non_finite import GuardedSteps
 from calibrated_sd.trainers.sft.config import CalibratedSFTConfig, SFTCalibrationFields
@@ -50,7 +51,7 @@ class CalibratedSFTTrainer(ModelCardMixin, GuardedSteps, SFTTrainer):  # type: i
         quantization_config, peft_config, formatting_func: as in TRL.
 
     Raises:
-        ConfigError: settings that cannot act together.
+        ConfigError: settings that cannot act together, or a tokenizer with tokens that the model does not know.
         DataError: an empty data set.
         CompatError: a TRL release with another interface.
 
@@ -110,6 +111,7 @@ class CalibratedSFTTrainer(ModelCardMixin, GuardedSteps, SFTTrainer):  # type: i
         self._setup_calibration(args if isinstance(args, SFTCalibrationFields) else SFTCalibrationFields())
 
     def _setup_calibration(self, settings: SFTCalibrationFields) -> None:
+        check_vocabulary(self.model, self._tokenizer)
         self.calibration = settings
         self._open_guard(settings)
         self.token_weights = settings.class_weights()
