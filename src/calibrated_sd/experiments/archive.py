@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibrated_sd.records import read_completions, read_json, read_jsonl
+from calibrated_sd.records import read_completions, read_jsonl, read_object
 from calibrated_sd.records.archive import (
     ARCHIVE,
     ArchivedRun,
@@ -90,7 +90,7 @@ def run_states(directory: Path) -> dict[str, dict[str, Any]]:
     """`run.json` of every run of a study, or what the archive has of it, by name; reads no results."""
     found = dict(archived_states(directory))
     for file in directory.glob(f"{RUNS}/**/run.json"):
-        found[file.parent.relative_to(directory / RUNS).as_posix()] = read_json(file)
+        found[file.parent.relative_to(directory / RUNS).as_posix()] = read_object(file, "status", "recipe")
     return {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
 
 
@@ -134,7 +134,7 @@ def write_archive(directory: Path) -> Path | None:
     Raises:
         DataError: no manifest, or a damaged file.
     """
-    manifest = read_json(directory / "manifest.json")
+    manifest = read_object(directory / "manifest.json", "suites")
     ood = {suite["name"] for suite in manifest["suites"] if suite["role"] != "train"}
     runs = read_archive(directory)
     for name, run in stored_runs(directory).items():

@@ -92,6 +92,7 @@ def write_archive_file(path: str | os.PathLike[str], runs: Iterable[ArchivedRun]
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as stream:
         stream.write(text.encode())
+    _parsed.cache_clear()  # the clock may stand still or go back, so a time of change does not tell the files apart
     return write_bytes(Path(path), buffer.getvalue())
 
 

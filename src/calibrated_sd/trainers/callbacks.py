@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback
 
@@ -14,6 +16,9 @@ from calibrated_sd.trainers.monitoring.marker_callback import MarkerMassCallback
 
 __all__ = ["CollapseMonitor", "JsonlLogCallback", "MarkerMassCallback"]
 
+RATES = ("_samples_per_second", "_steps_per_second", "_tokens_per_second")
+"""How the names of what transformers divides by a duration end."""
+
 
 class JsonlLogCallback(TrainerCallback):
     """Append every dictionary that the trainer logs to a JSONL file, keys as logged, plus `step`.
@@ -22,15 +27,20 @@ class JsonlLogCallback(TrainerCallback):
     starts from step 0 starts the file anew; a run that is resumed from a checkpoint first drops the lines after the
     checkpoint's step, so that no step appears twice. Numbers that JSON does not have (NaN, infinity) become null.
 
+    transformers takes durations from the clock, which may be set while it trains. Where it was, the duration of the
+    training and its rates are those of a clock that cannot be set; others that became negative are null.
+
     Args:
         path: the file, e.g. `runs/<arm>/seed_0/train.jsonl`; its folder is created.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        self._began = (time.time(), time.monotonic())
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Start the file, or cut it back to the step from which the run goes on."""
+        self._began = (time.time(), time.monotonic())
         if not state.is_world_process_zero:
             return
         kept = []
@@ -46,4 +56,16 @@ class JsonlLogCallback(TrainerCallback):
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in logs.items()
         }
-        append_jsonl(self.path, [{"step": state.global_step, **finite}])
+        append_jsonl(self.path, [{"step": state.global_step, **self._timed(finite)}])
+
+    def _timed(self, logs: dict[str, Any]) -> dict[str, Any]:
+        clock, seconds = time.time() - self._began[0], time.monotonic() - self._began[1]
+        told = logs.get("train_runtime")
+        if told and abs(clock - seconds) > 1.0:  # more than the clock's daemon slews
+            rates = {
+                key: value * told for key, value in logs.items() if key.startswith("train_") and key.endswith(RATES)
+            }
+            logs = {**logs, "train_runtime": round(seconds, 4)}
+            logs |= {key: round(count / seconds, 3) for key, count in rates.items() if seconds > 0}
+        negative = [key for key, v in logs.items() if key.endswith((*RATES, "_runtime")) and v is not None and v < 0]
+        return {**logs, **dict.fromkeys(negative)}
