@@ -28,7 +28,8 @@ class JsonlLogCallback(TrainerCallback):
     checkpoint's step, so that no step appears twice. Numbers that JSON does not have (NaN, infinity) become null.
 
     transformers takes durations from the clock, which may be set while it trains. Where it was, the duration of the
-    training and its rates are those of a clock that cannot be set; others that became negative are null.
+    training and its steps per second are those of a clock that cannot be set; other rates of the training, and durations
+    that became negative, are null.
 
     Args:
         path: the file, e.g. `runs/<arm>/seed_0/train.jsonl`; its folder is created.
@@ -56,16 +57,14 @@ class JsonlLogCallback(TrainerCallback):
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in logs.items()
         }
-        append_jsonl(self.path, [{"step": state.global_step, **self._timed(finite)}])
+        append_jsonl(self.path, [{"step": state.global_step, **self._timed(finite, state.max_steps)}])
 
-    def _timed(self, logs: dict[str, Any]) -> dict[str, Any]:
+    def _timed(self, logs: dict[str, Any], steps: int) -> dict[str, Any]:
         clock, seconds = time.time() - self._began[0], time.monotonic() - self._began[1]
-        told = logs.get("train_runtime")
-        if told and abs(clock - seconds) > 1.0:  # more than the clock's daemon slews
-            rates = {
-                key: value * told for key, value in logs.items() if key.startswith("train_") and key.endswith(RATES)
-            }
-            logs = {**logs, "train_runtime": round(seconds, 4)}
-            logs |= {key: round(count / seconds, 3) for key, count in rates.items() if seconds > 0}
+        if "train_runtime" in logs and abs(clock - seconds) > 1.0:  # more than a clock's daemon slews
+            rates = [key for key in logs if key.startswith("train_") and key.endswith(RATES)]
+            logs = {**logs, **dict.fromkeys(rates), "train_runtime": round(seconds, 4)}
+            if seconds > 0:
+                logs["train_steps_per_second"] = round(steps / seconds, 3)
         negative = [key for key, v in logs.items() if key.endswith((*RATES, "_runtime")) and v is not None and v < 0]
         return {**logs, **dict.fromkeys(negative)}
