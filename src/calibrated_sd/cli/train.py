@@ -83,6 +83,7 @@ def train_command(
     warnings.simplefilter("ignore", FutureWarning)  # of libraries, about each other
     from calibrated_sd.cli.recipes import find_recipe
     from calibrated_sd.experiments.train_recipe import parse_recipe
+    from calibrated_sd.trainers.whole import check_weights
 
     overrides = list(context.args)
     if output is not None:
@@ -97,6 +98,7 @@ def train_command(
         return
     check_processes(run, settings)
     warn_of_lost_updates(run, settings)
+    check_weights(model_path(run.model))
     folder = Path(settings.output_dir)
     from calibrated_sd.experiments.train_manifest import check_same_run, stated_settings, write_manifest
 

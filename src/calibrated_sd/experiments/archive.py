@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calibrated_sd.errors import DataError
 from calibrated_sd.records import read_completions, read_jsonl, read_object
 from calibrated_sd.records.archive import (
     ARCHIVE,
@@ -60,7 +61,7 @@ class StoredRun:
     def records(self, file: str) -> list[dict[str, Any]]:
         """Completion records of one file; without texts if the run is archived."""
         if self.folder is not None:
-            return read_completions(self.folder / file)
+            return _whole_records(self.folder, file)
         return self.archived.evaluations[file].records if self.archived else []
 
     def words(self, file: str) -> dict[str, dict[str, int]]:
@@ -79,6 +80,20 @@ class StoredRun:
         file = self.folder / "train.jsonl"
         lines = read_jsonl(file, check_version=False) if file.is_file() else []
         return [line for line in lines if "loss" in line and "step" in line]
+
+
+def _whole_records(folder: Path, file: str) -> list[dict[str, Any]]:
+    """Completions of a job, which are written in one piece: a damaged file is not continued, so the job is done again."""
+    again = f"Or delete the folder {folder} and do that run again with --if-exists resume."
+    try:
+        records = read_completions(folder / file)
+    except DataError as error:
+        raise DataError(f"{error} {again}") from error
+    if not records:
+        raise DataError(
+            f"{folder / file} is empty, although a job writes it in one piece. Put it back from a copy. {again}"
+        )
+    return records
 
 
 def words_of(text: str) -> list[str]:

@@ -48,16 +48,16 @@ class JsonlLogCallback(TrainerCallback):
         if state.global_step and self.path.exists():
             repair_tail(self.path)
             kept = [line for line in read_jsonl(self.path, check_version=False) if line["step"] <= state.global_step]
+            there = {line["step"] for line in kept}  # a damaged file lacks some, and the checkpoint has them, too
+            kept += [_finite(line) for line in state.log_history if line["step"] not in there]
+            kept.sort(key=lambda line: line["step"])
         write_jsonl(self.path, kept)
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         """Append one line."""
         if not logs or not state.is_world_process_zero:
             return
-        finite = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in logs.items()
-        }
-        append_jsonl(self.path, [{"step": state.global_step, **self._timed(finite, state.max_steps)}])
+        append_jsonl(self.path, [{"step": state.global_step, **self._timed(_finite(logs), state.max_steps)}])
 
     def _timed(self, logs: dict[str, Any], steps: int) -> dict[str, Any]:
         clock, seconds = time.time() - self._began[0], time.monotonic() - self._began[1]
@@ -68,3 +68,9 @@ class JsonlLogCallback(TrainerCallback):
                 logs["train_steps_per_second"] = round(steps / seconds, 3)
         negative = [key for key, v in logs.items() if key.endswith((*RATES, "_runtime")) and v is not None and v < 0]
         return {**logs, **dict.fromkeys(negative)}
+
+
+def _finite(logs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in logs.items()
+    }

@@ -12,6 +12,8 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from calibrated_sd.errors import DataError
+
 OURS = ("ema_teacher", "rollouts_")
 """How the names of safetensors files begin that are not the model's weights."""
 
@@ -41,6 +43,19 @@ def damage(folder: Path, required: Sequence[str] = ()) -> str | None:
         if absent:
             return f"{absent[0]} is missing"
     return _missing(names)
+
+
+def check_weights(model: str) -> None:
+    """Refuse a model folder whose weights cannot be read or are cut off; names of models on a hub pass.
+
+    Raises:
+        DataError: the file, and what is wrong with it.
+    """
+    for file in sorted(Path(model).glob("*.safetensors")):
+        if problem := _problem(file):
+            raise DataError(
+                f"{file} {problem}. Give another model, change its permissions, or save or download it again."
+            )
 
 
 def _problem(file: Path) -> str | None:
