@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,14 +33,14 @@ class Outcome:
 
     @property
     def error(self) -> str:
-        """The error's paragraph; empty if there was none."""
-        return self.said.rpartition("Error: ")[2] if "Error: " in self.said else ""
+        """The error's paragraph."""
+        return re.split(r"(?:^| )Error: ", self.said)[-1]
 
     def refused(self, *parts: object) -> None:
         """One paragraph with these parts, exit code 2, no traceback."""
         assert self.code == 2, self.said[-2000:]
         assert "Traceback" not in self.said, self.said
-        assert self.said.count("Error: ") == 1
+        assert len(re.findall(r"(?:^| )Error: ", self.said)) == 1
         squeezed = self.error.replace(" ", "")  # the terminal's width breaks long paths
         for part in parts:
             assert str(part).replace(" ", "") in squeezed, f"{part} is not in: {self.error}"

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
+from calibrated_sd.errors import DataError
 from calibrated_sd.experiments import runner
+from calibrated_sd.reports.loading import read_summary
 from fault_kit import digest, mounted, run_csd, train_recipe, trained, whole_json
 from stand_in_worker import SWEEP_WORKER
 
@@ -107,6 +109,14 @@ def test_files_of_a_training_run(model, tmp_path, capsys, name):
     assert trained(out) == expected
 
 
+@pytest.mark.parametrize("content", ["", "arm,seed,suite,step", "arm,seed\n", "a\n1,2,3\n", "\udcff\n"])
+def test_a_table_that_is_cut_off(tmp_path, content):
+    path = tmp_path / "results.csv"
+    path.write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(DataError, match=r"results\.csv"):
+        read_summary(path)
+
+
 @pytest.fixture
 def sweep(tmp_path, monkeypatch, capsys):
     """A sweep of two runs whose jobs make their results up."""
@@ -137,7 +147,6 @@ def test_files_of_a_sweep(sweep, tmp_path, capsys):
         (out / "archive.json.gz", ("resume",)),
         (out / "manifest.json", ("resume", "report")),
         (out / "results.json", ("report",)),
-        (out / "results.csv", ("report",)),
     ):
         whole = file.read_bytes()
         for share in CUTS:
@@ -149,7 +158,8 @@ def test_files_of_a_sweep(sweep, tmp_path, capsys):
                 run_csd(capsys, "report", out).refused(file)
             assert file.read_bytes() == damaged
         file.write_bytes(whole)
-    shutil.rmtree(run)  # as the sentence about run.json says
+    (out / "archive.json.gz").unlink()  # as the sentences about it and about run.json say
+    shutil.rmtree(run)
     assert sweep(out, "--if-exists", "resume").code == 0
     assert digest(out / "results.csv") == expected
 

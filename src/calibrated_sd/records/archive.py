@@ -142,7 +142,8 @@ def _parsed(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path} cannot be read ({type(error).__name__}: {error}). The file is cut off or was changed by hand; take it "
-        "anew from where it was published, or write it again with the command that made the folder."
+        "anew from where it was published; or, if the folder still has all its runs, delete the file and run the command that "
+        "made it with --if-exists resume."
     )
 
 
