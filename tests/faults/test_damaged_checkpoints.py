@@ -7,7 +7,7 @@ import pytest
 
 from calibrated_sd.errors import OutputError
 from calibrated_sd.trainers.finished import last_finished_checkpoint
-from fault_kit import run_csd, train_recipe, trained, whole_json
+from fault_kit import digest, run_csd, train_recipe, trained, whole_json
 
 STATE = ("model.safetensors", "ema_teacher.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 NEEDED = (*STATE, "calibration_state.json", "trainer_state.json")
@@ -101,6 +101,20 @@ def test_a_lost_teacher_is_no_fresh_teacher(straight, stopped, capsys):
     (stopped / "checkpoint-3" / "ema_teacher.safetensors").unlink()
     words = ("train", "--config", straight[0], "--output", stopped, "--if-exists", "resume", "--max_steps", 4)
     run_csd(capsys, *words).refused(stopped / "checkpoint-3", "lacks ema_teacher.safetensors", "Delete that folder")
+
+
+def test_an_adapter_whose_run_was_killed_after_its_last_checkpoint(model_path, tmp_path, capsys):
+    lora = {"lora_r": 4, "lora_target_modules": "q_proj,v_proj"}
+    recipe, out = train_recipe(tmp_path, model_path, **lora), tmp_path / "out"
+    words = ("train", "--config", recipe, "--output", out)
+    assert run_csd(capsys, *words).code == 0
+    expected, log = digest(out / "model" / "adapter_model.safetensors"), (out / "train.jsonl").read_bytes()
+    shutil.rmtree(out / "model")
+    assert run_csd(capsys, *words, "--if-exists", "resume").code == 0
+    assert digest(out / "model" / "adapter_model.safetensors") == expected
+    assert (out / "train.jsonl").read_bytes() == log
+        : log.rindex(b"\n", 0, -1) + 1
+    ]  # without what is logged at the end
 
 
 @pytest.mark.parametrize("line", ['{"step": 3, "lo', '{"step": 3'])

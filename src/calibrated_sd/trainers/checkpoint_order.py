@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from transformers import TrainerCallback
 
 from calibrated_sd.trainers.finished import order_by_step
@@ -17,4 +19,5 @@ class CheckpointOrder(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         """Look where a checkpoint may be saved after this step."""
         if args.save_total_limit and state.is_world_process_zero:
-            order_by_step(args.output_dir, state.global_step)
+            with contextlib.suppress(OSError):  # a file system that keeps no such times is no reason to stop training
+                order_by_step(args.output_dir, state.global_step)
