@@ -133,8 +133,9 @@ def _say(line: str) -> None:
 
 def _draw(file: Path, figure: Path) -> None:
     from calibrated_sd.benchmarks.drawing import draw_costs, load_document
+    from calibrated_sd.records.files import write_bytes
 
-    figure.write_bytes(draw_costs(load_document(file)))
+    write_bytes(figure, draw_costs(load_document(file)))
     console.print(f"figure: {figure}", highlight=False, markup=False)
 
 

@@ -52,12 +52,12 @@ def compare_command(
 
     from calibrated_sd.evaluation.compare import compare_runs
     from calibrated_sd.evaluation.run_files import read_run
-    from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, prepare_output, read_json, write_json
+    from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, prepare_output, read_object, write_json
 
     if resamples < 1:
         raise ConfigError(f"--resamples must be at least 1, got {resamples}.")
     if output is not None and if_exists == "resume" and (output / MANIFEST).is_file():
-        kind = read_json(output / MANIFEST).get("kind")
+        kind = read_object(output / MANIFEST).get("kind")
         if kind != "compare":
             raise OutputError(f"{output} was written by csd {kind}, not by csd compare. Give another folder.")
     options = {"tokenizer": _tokenizer(tokenizer), "filter_name": filter_name, "metric": metric, "grader": grader}

@@ -28,6 +28,7 @@ from calibrated_sd.cli.sweep import sweep_command
 from calibrated_sd.cli.termination import TERMINATED, Terminated, exit_on_sigterm
 from calibrated_sd.cli.train import train_command
 from calibrated_sd.errors import CalibratedSDError
+from calibrated_sd.records.disk_faults import describe_fault
 
 app = typer.Typer(
     name="csd",
@@ -83,7 +84,8 @@ def _root(
 def main() -> None:
     """Entry point: errors that a user can cause end in one paragraph and exit code 2, without a traceback.
 
-    Exit code 130 after Ctrl-C, 143 after SIGTERM.
+    Full disks and missing permissions are such errors, too, wherever they are met. Exit code 130 after Ctrl-C, 143 after
+    SIGTERM.
     """
     exit_on_sigterm()
     try:
@@ -93,6 +95,12 @@ def main() -> None:
         sys.exit(TERMINATED)
     except CalibratedSDError as error:
         error_console.print(f"Error: {error}", markup=False, highlight=False)
+        sys.exit(2)
+    except Exception as error:
+        paragraph = describe_fault(error)
+        if paragraph is None:
+            raise
+        error_console.print(f"Error: {paragraph}", markup=False, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         error_console.print("Interrupted. What is finished is kept; add --if-exists resume to continue.")

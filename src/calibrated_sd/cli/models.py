@@ -16,6 +16,7 @@ def model_folder(model: str) -> str:
 
     Raises:
         ConfigError: there is no such folder, or it lacks a model or a tokenizer.
+        DataError: its weights cannot be read, or are cut off.
     """
     if model in SPECIES:
         from calibrated_sd.organism.checkpoint import organism_path
@@ -39,6 +40,9 @@ def model_folder(model: str) -> str:
             f"{folder} holds a model but no tokenizer (no tokenizer.json). Save the tokenizer there with "
             f"tokenizer.save_pretrained({str(folder)!r}), or give a folder that has both."
         )
+    from calibrated_sd.trainers.whole import check_weights
+
+    check_weights(model)
     return str(folder)
 
 

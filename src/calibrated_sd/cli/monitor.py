@@ -95,10 +95,10 @@ def _check_file(path: Path, if_exists: str) -> None:
         return
     if if_exists == "raise":
         raise OutputError(f"{path} exists. Nothing was changed. Give another file, or add --if-exists overwrite.")
-    from calibrated_sd.records import read_json
+    from calibrated_sd.records import read_object
 
     try:
-        ours = path.is_file() and read_json(path).get("kind") == KIND
+        ours = path.is_file() and read_object(path).get("kind") == KIND
     except (DataError, AttributeError):
         ours = False
     if not ours:

@@ -56,8 +56,8 @@ def off_policy_command(
         check_output,
         prepare_output,
         read_completions,
-        read_json,
         read_jsonl,
+        read_object,
         write_json,
         write_jsonl,
     )
@@ -94,7 +94,7 @@ def off_policy_command(
             f"limit: {built.n_cut}). Measure more problems or samples, or raise --max-new-tokens of the ladder."
         )
     by_key = {problem_key(p): p for p in problems}
-    sampled = read_json(ladder / MANIFEST)["settings"]
+    sampled = read_object(ladder / MANIFEST, "settings")["settings"]
     tokenizer = _tokenizer(sampled["model"])
     thinking = sampled.get("thinking")
     template_kwargs = {} if thinking is None else {"enable_thinking": thinking}

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from calibrated_sd.errors import ConfigError, DataError, OutputError, shortened, unknown_name
+from calibrated_sd.records.files import write_bytes
 
 
 def recipes_root() -> Path:
@@ -107,8 +108,7 @@ def cp_command(
         destination = destination / source.name
     if destination.exists():
         raise OutputError(f"{destination} exists already and was left alone. Give another name, or remove it first.")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    destination.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    write_bytes(destination, source.read_bytes())
     typer.echo(f"{destination}: copied from {recipe}. Run `csd validate {destination}` after editing.")
 
 

@@ -85,10 +85,10 @@ def report_command(
 
 
 def _is_sweep(directory: Path) -> bool:
-    from calibrated_sd.records import read_json
+    from calibrated_sd.records import read_object
 
     manifest = directory / "manifest.json"
-    return manifest.is_file() and read_json(manifest).get("kind") == "sweep"
+    return manifest.is_file() and read_object(manifest).get("kind") == "sweep"
 
 
 def _report_sweep(directory: Path, only_look: bool) -> None:

@@ -83,6 +83,7 @@ def train_command(
     warnings.simplefilter("ignore", FutureWarning)  # of libraries, about each other
     from calibrated_sd.cli.recipes import find_recipe
     from calibrated_sd.experiments.train_recipe import parse_recipe
+    from calibrated_sd.trainers.whole import check_weights
 
     overrides = list(context.args)
     if output is not None:
@@ -97,17 +98,21 @@ def train_command(
         return
     check_processes(run, settings)
     warn_of_lost_updates(run, settings)
+    check_weights(model_path(run.model))
     folder = Path(settings.output_dir)
     from calibrated_sd.experiments.train_manifest import check_same_run, stated_settings, write_manifest
 
     stated, checkpoint = stated_settings(recipe_path, overrides, run, settings), None
     if if_exists == "resume":
         check_same_run(folder, stated, run, settings)
-        checkpoint = last_checkpoint(folder)
+        checkpoint = last_checkpoint(folder, run.trainer)
     rows = load_rows(run, settings)
 
     from calibrated_sd.experiments.provenance import provenance
     from calibrated_sd.records import prepare_output
+    from calibrated_sd.records.disk_faults import named_saves
+    from calibrated_sd.trainers.finished import save_whole_model
+    from calibrated_sd.trainers.resuming import train_from
     from calibrated_sd.trainers.stop_on_signal import StopOnSignal
 
     made_by = provenance(seed=settings.seed, recipe_path=recipe_path)
@@ -118,15 +123,16 @@ def train_command(
     trainer.card_provenance = made_by
     stop = StopOnSignal()
     trainer.add_callback(stop)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with named_saves(folder):
+        train_from(trainer, checkpoint)
     if stop.stopped_at is not None and stop.stopped_at < trainer.state.max_steps:
         if is_main_process():
             error_console.print(_stopped(stop.stopped_at, trainer.state.max_steps, settings), highlight=False)
         leave_group(TERMINATED)
         raise typer.Exit(TERMINATED)
-    trainer.save_model(str(folder / "model"))
+    with named_saves(folder / "model"):
+        save_whole_model(trainer, folder / "model")
     if is_main_process():
-        trainer.processing_class.save_pretrained(str(folder / "model"))
         console.print(f"model: {folder / 'model'}   log: {folder / 'train.jsonl'}", highlight=False)
     leave_group()
 
@@ -178,16 +184,22 @@ def check_processes(run: RunArguments, settings: Any) -> None:
         )
 
 
-def last_checkpoint(folder: Path) -> Path | None:
+def last_checkpoint(folder: Path, trainer: str = "") -> Path | None:
     """The last finished checkpoint of a run, from which it can go on; None if there is none yet.
 
+    Args:
+        folder: the run's output.
+        trainer: the recipe's trainer; all but SFT's and TRL's own keep their dials in every checkpoint.
+
     Raises:
-        OutputError: it holds weights only. The trainer would go on silently, with an optimizer that has forgotten its
+        OutputError: all of them are damaged; or the last one holds weights only. The trainer would go on silently, with an optimizer that has forgotten its
             averages and a second warm-up, which is another run.
     """
+    from calibrated_sd.trainers.dials import DIALS_FILE
     from calibrated_sd.trainers.finished import last_finished_checkpoint
 
-    checkpoint = last_finished_checkpoint(folder)
+    required = (DIALS_FILE,) if trainer in ("sdpo", "sdft", "distillation") else ()
+    checkpoint = last_finished_checkpoint(folder, required=required)
     if checkpoint is None:
         return None
     if not (checkpoint / "scheduler.pt").is_file():

@@ -11,7 +11,7 @@ from typing import Any
 
 from calibrated_sd.data.sources import known_sources
 from calibrated_sd.errors import ConfigError, DataError
-from calibrated_sd.records import read_json
+from calibrated_sd.records import read_object
 
 PROBLEMS = "problems.jsonl"
 """Name of the file with the problems in a prepared folder."""
@@ -101,7 +101,7 @@ def suite_definition(path_or_name: str | os.PathLike[str]) -> SuiteDefinition | 
     # Only for the file the description is about: others may lie in the same folder.
     if not beside.is_file() or (not path.is_dir() and path.name != PROBLEMS):
         return None
-    definition = read_json(beside).get("definition")
+    definition = read_object(beside).get("definition")
     return None if definition is None else SuiteDefinition.from_dict(definition)
 
 

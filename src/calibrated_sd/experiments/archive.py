@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibrated_sd.records import read_completions, read_json, read_jsonl
+from calibrated_sd.errors import DataError
+from calibrated_sd.records import read_completions, read_jsonl, read_object
 from calibrated_sd.records.archive import (
     ARCHIVE,
     ArchivedRun,
@@ -60,7 +61,7 @@ class StoredRun:
     def records(self, file: str) -> list[dict[str, Any]]:
         """Completion records of one file; without texts if the run is archived."""
         if self.folder is not None:
-            return read_completions(self.folder / file)
+            return _whole_records(self.folder, file)
         return self.archived.evaluations[file].records if self.archived else []
 
     def words(self, file: str) -> dict[str, dict[str, int]]:
@@ -81,6 +82,20 @@ class StoredRun:
         return [line for line in lines if "loss" in line and "step" in line]
 
 
+def _whole_records(folder: Path, file: str) -> list[dict[str, Any]]:
+    """Completions of a job, which are written in one piece: a damaged file is not continued, so the job is done again."""
+    again = f"Or delete the folder {folder} and do that run again with --if-exists resume."
+    try:
+        records = read_completions(folder / file)
+    except DataError as error:
+        raise DataError(f"{error} {again}") from error
+    if not records:
+        raise DataError(
+            f"{folder / file} is empty, although a job writes it in one piece. Put it back from a copy. {again}"
+        )
+    return records
+
+
 def words_of(text: str) -> list[str]:
     """The words of a text in small letters; numbers and symbols are no words."""
     return re.findall(r"[a-z]+", text.lower())
@@ -90,7 +105,7 @@ def run_states(directory: Path) -> dict[str, dict[str, Any]]:
     """`run.json` of every run of a study, or what the archive has of it, by name; reads no results."""
     found = dict(archived_states(directory))
     for file in directory.glob(f"{RUNS}/**/run.json"):
-        found[file.parent.relative_to(directory / RUNS).as_posix()] = read_json(file)
+        found[file.parent.relative_to(directory / RUNS).as_posix()] = read_object(file, "status", "recipe")
     return {name: found[name] for name in sorted(found, key=lambda name: name.split("/"))}
 
 
@@ -134,7 +149,7 @@ def write_archive(directory: Path) -> Path | None:
     Raises:
         DataError: no manifest, or a damaged file.
     """
-    manifest = read_json(directory / "manifest.json")
+    manifest = read_object(directory / "manifest.json", "suites")
     ood = {suite["name"] for suite in manifest["suites"] if suite["role"] != "train"}
     runs = read_archive(directory)
     for name, run in stored_runs(directory).items():

@@ -6,6 +6,7 @@ finished on the other, and submitit's own local executor (``cluster: local``) te
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibrated_sd.errors import CompatError, ConfigError, unknown_name
+from calibrated_sd.errors import CalibratedSDError, CompatError, ConfigError, unknown_name
 from calibrated_sd.experiments.runner import (
     CANCELLED,
     FAILED,
@@ -28,7 +29,7 @@ from calibrated_sd.experiments.runner import (
     worker_command,
     worker_environment,
 )
-from calibrated_sd.records import read_json, write_json
+from calibrated_sd.records import read_json, read_object, write_json
 
 LAUNCHERS = ("local", "slurm")
 CLUSTERS = ("slurm", "local")
@@ -135,7 +136,7 @@ class ClusterJob:
 
     def __call__(self) -> int:
         """Run the worker; its exit code. A failure is recorded in the folder, not raised."""
-        recipe = read_json(Path(self.folder) / "run.json")["recipe"]
+        recipe = read_object(Path(self.folder) / "run.json", "recipe")["recipe"]
         with open(Path(self.folder) / "worker.log", "ab") as log:
             done = subprocess.run(
                 self.command, stdout=log, stderr=subprocess.STDOUT, env=worker_environment(recipe), check=False
@@ -191,8 +192,9 @@ def submit_jobs(
     except BaseException:
         for submitted, (job, _) in active.items():
             submitted.cancel(check=False)
-            set_status(job.folder, CANCELLED)
-            (job.folder / TICKET).unlink(missing_ok=True)
+            with contextlib.suppress(OSError, CalibratedSDError):  # the others have to be ended, too
+                set_status(job.folder, CANCELLED)
+                (job.folder / TICKET).unlink(missing_ok=True)
         raise
     return {job.folder: status_of(job.folder) for job in jobs}
 

@@ -21,7 +21,8 @@ from calibrated_sd.experiments.recipe import Arm, Plan, load_plan
 from calibrated_sd.experiments.runner import OK, Job, run_jobs, runs_made_at
 from calibrated_sd.organism.checkpoint import organism_path
 from calibrated_sd.organism.suites import SUITES, suite_problems
-from calibrated_sd.records import prepare_output, read_json, read_jsonl, write_json, write_jsonl
+from calibrated_sd.records import prepare_output, read_jsonl, read_object, write_json, write_jsonl
+from calibrated_sd.records.files import write_bytes
 
 Progress = Callable[[str, float], None]
 
@@ -181,8 +182,7 @@ def write_claims(
     directory: Path, data: RunData, *, best: str, profile: str, command: str, block: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Write `summary.csv` and, with this provenance block, `claims.json`; returns the claims."""
-    summarise_run(data).to_csv(directory / "summary.csv.tmp", index=False)
-    (directory / "summary.csv.tmp").replace(directory / "summary.csv")
+    write_bytes(directory / "summary.csv", summarise_run(data).to_csv(index=False).encode())
     claims = evaluate_claims(data, best, command)
     content = {"schema_version": 1, "profile": profile, "claims": claims, "provenance": block}
     write_json(directory / "claims.json", content)
@@ -239,7 +239,7 @@ def reproduce(
     prepare_output(directory, if_exists)
     spent = 0.0
     if (directory / "manifest.json").is_file():
-        old = read_json(directory / "manifest.json")
+        old = read_object(directory / "manifest.json", "provenance")
         if old["provenance"].get("recipe_hash") != plan.recipe_hash:
             raise ConfigError(
                 f"{directory} was made with another recipe, profile or number of seeds ({old.get('profile')}, "

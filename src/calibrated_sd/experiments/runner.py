@@ -6,6 +6,7 @@ Two busy torch threads on one small model are slower than one, so the parallelis
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibrated_sd.errors import DataError
+from calibrated_sd.errors import CalibratedSDError, DataError
 from calibrated_sd.experiments.archive import archived_state, run_states
 from calibrated_sd.experiments.provenance import code_state
 from calibrated_sd.organism.species import SPECIES
-from calibrated_sd.records import read_json, write_json
+from calibrated_sd.records import read_object, write_json
 
 OK, FAILED, CANCELLED, RUNNING, WAITING = "ok", "failed", "cancelled", "running", "waiting"
 
@@ -49,7 +50,7 @@ def status_of(folder: Path) -> str:
     """Status recorded in a job folder, or ``ok`` if the finished job is archived; ``waiting`` if it was never started."""
     file = folder / "run.json"
     if file.is_file():
-        return read_json(file)["status"]
+        return _record(file, "status")["status"]
     archived = archived_state(folder)
     return OK if archived and archived["status"] == OK else WAITING
 
@@ -57,7 +58,7 @@ def status_of(folder: Path) -> str:
 def set_status(folder: Path, status: str, **fields: Any) -> None:
     """Record a status, keeping what `run.json` holds already."""
     file = folder / "run.json"
-    old = read_json(file) if file.is_file() else {}
+    old = _record(file) if file.is_file() else {}
     write_json(file, {**old, "status": status, **fields})
 
 
@@ -65,7 +66,7 @@ def is_done(job: Job) -> bool:
     """Whether the job has been finished, its folder archived perhaps. Raises DataError if another recipe was used."""
     file = job.folder / "run.json"
     archived = not file.is_file()
-    old = archived_state(job.folder) if archived else read_json(file)
+    old = archived_state(job.folder) if archived else _record(file, "status", "recipe")
     if old is None or (archived and old["status"] != OK):  # nothing is left that could be continued
         return False
     if old["recipe"] != job.recipe:
@@ -75,6 +76,15 @@ def is_done(job: Job) -> bool:
             "--if-exists overwrite to start anew."
         )
     return old["status"] == OK
+
+
+def _record(file: Path, *keys: str) -> dict[str, Any]:
+    try:
+        return read_object(file, *keys)
+    except DataError as error:
+        raise DataError(
+            f"{error} Or delete the folder {file.parent} and do that run again with --if-exists resume."
+        ) from error
 
 
 def runs_made_at(directory: Path) -> list[str]:
@@ -159,7 +169,8 @@ def run_jobs(
     except BaseException:
         for process, (job, _) in active.items():
             process.terminate()
-            set_status(job.folder, CANCELLED)
+            with contextlib.suppress(CalibratedSDError):  # the others have to be ended, too, on a full disk as well
+                set_status(job.folder, CANCELLED)
         for process in active:
             process.wait(timeout=30)
         raise

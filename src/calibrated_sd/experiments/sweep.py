@@ -26,7 +26,8 @@ from calibrated_sd.experiments.sweep_plan import BASE, Sweep, SweepArm
 from calibrated_sd.experiments.training import is_organism, organism_name
 from calibrated_sd.organism.checkpoint import organism_path
 from calibrated_sd.organism.suites import suites_of as organism_suites
-from calibrated_sd.records import check_output, prepare_output, read_json, write_json
+from calibrated_sd.records import check_output, prepare_output, read_object, write_json
+from calibrated_sd.records.files import write_bytes
 
 RUNS, APART = "runs", "failed"
 Progress = Callable[[str, float], None]
@@ -153,7 +154,7 @@ def run_sweep(
         _take_back(directory, job)
     spent = 0.0
     if (directory / "manifest.json").is_file():
-        spent = read_json(directory / "manifest.json")["provenance"].get("wall_time_s") or 0.0
+        spent = read_object(directory / "manifest.json", "provenance")["provenance"].get("wall_time_s") or 0.0
     write_json(directory / "manifest.json", manifest(sweep, command, spent or None))
     since = time.monotonic()
     try:
@@ -195,7 +196,7 @@ def _take_back(directory: Path, job: Job) -> None:
     old = apart(directory, job)
     if not (old / "run.json").is_file() or job.folder.exists():
         return
-    if read_json(old / "run.json")["recipe"] == job.recipe:
+    if read_object(old / "run.json", "recipe")["recipe"] == job.recipe:
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         (old / "error.txt").unlink(missing_ok=True)
         old.rename(job.folder)
@@ -209,11 +210,11 @@ def _put_apart(directory: Path, job: Job) -> Path:
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     job.folder.rename(target)
-    record = read_json(target / "run.json")
+    record = read_object(target / "run.json")
     log = target / "worker.log"
     tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:] if log.is_file() else []
     text = "\n".join([str(record.get("error") or "no error was recorded"), "", "Last lines of worker.log:", *tail])
-    (target / "error.txt").write_text(text + "\n", encoding="utf-8")
+    write_bytes(target / "error.txt", f"{text}\n".encode("utf-8", errors="replace"))
     _drop_empty(job.folder.parent)
     return target
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from calibrated_sd.experiments.matching import Cells, Levels, difference, match,
 from calibrated_sd.experiments.runner import OK, runs_made_at, status_of
 from calibrated_sd.experiments.sweep import RUNS, apart, suites_of, sweep_jobs
 from calibrated_sd.experiments.sweep_plan import BASE, Sweep
-from calibrated_sd.records import figure, read_json, write_json
+from calibrated_sd.records import figure, read_object, write_json
+from calibrated_sd.records.files import write_bytes
 
 FIGURES = ("value", "lo", "hi", "n", "unit", "method")
 TESTS = ("p_value", "p_holm")
@@ -44,16 +44,14 @@ def write_sweep_results(directory: Path, sweep: Sweep, old: Mapping[str, Any] | 
     levels = ood_levels(data)
     retention = {name: retention_figure(level, levels[BASE]) for name, level in levels.items()}
     table = tidy_results(summary, sweep, retention, data)
-    temporary = directory / "results.csv.tmp"
-    table.to_csv(temporary, index=False)
-    os.replace(temporary, directory / "results.csv")
+    write_bytes(directory / "results.csv", table.to_csv(index=False).encode())
     matched, differences = matched_rows(sweep, levels)
     failed = failed_runs(directory, sweep)
     names = {(run["arm"], run["seed"]) for run in failed}
     failed += [run for run in (old or {}).get("failed", []) if (run["arm"], run["seed"]) not in names]
     names = {(run["arm"], run["seed"]) for run in failed}
     if old is None:
-        block = read_json(directory / "manifest.json")["provenance"]
+        block = read_object(directory / "manifest.json", "provenance")["provenance"]
         block = {**block, "runs_made_at": runs_made_at(directory)}
     else:
         block = old["provenance"]
@@ -187,7 +185,7 @@ def failed_runs(directory: Path, sweep: Sweep) -> list[dict[str, Any]]:
     for job in sweep_jobs(sweep, directory):
         folder = apart(directory, job)
         if (folder / "run.json").is_file() and status_of(job.folder) != OK:
-            error = str(read_json(folder / "run.json").get("error") or "no error was recorded")
+            error = str(read_object(folder / "run.json").get("error") or "no error was recorded")
             where = folder.relative_to(directory).as_posix()
             rows.append({"arm": job.recipe["arm"], "seed": job.recipe["seed"], "error": error, "folder": where})
     return rows

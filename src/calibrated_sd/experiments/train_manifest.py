@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from calibrated_sd.errors import OutputError
-from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, read_json, write_json
+from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, read_object, write_json
 
 MAY_CHANGE = (
     *("output_dir", "logging_steps", "report_to", "disable_tqdm", "gpu_memory_gib"),
@@ -41,7 +41,7 @@ def check_same_run(folder: Path, stated: Mapping[str, Any], run: Any, settings: 
         OutputError: the folder's run was started with another value of something that decides the weights.
     """
     file = folder / MANIFEST
-    old = read_json(file).get("settings") if file.is_file() else None
+    old = read_object(file).get("settings") if file.is_file() else None
     if old is None:  # nothing there yet, or of an older release
         return
     changed = []
@@ -64,7 +64,7 @@ def write_manifest(folder: Path, stated: Mapping[str, Any], made_by: Mapping[str
     """Write the manifest of a new run; of one that goes on, keep what began it and add what continues it."""
     file = folder / MANIFEST
     if resumed and file.is_file():
-        old = read_json(file)
+        old = read_object(file)
         write_json(file, {**old, "resumed_by": [*old.get("resumed_by", []), dict(made_by)]})
         return
     content = {"schema_version": SCHEMA_VERSION, "kind": "train", "settings": dict(stated), "provenance": dict(made_by)}

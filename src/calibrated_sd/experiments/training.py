@@ -148,6 +148,7 @@ def assemble(
     from datasets import Dataset
 
     from calibrated_sd.experiments.train_recipe import REWARDED, trainer_classes
+    from calibrated_sd.trainers.checkpoint_order import CheckpointOrder
     from calibrated_sd.trainers.checks import load_processing_class
 
     given: dict[str, Any] = {"args": settings, "callbacks": callbacks, "peft_config": adapter_config(recipe)}
@@ -160,6 +161,7 @@ def assemble(
     made = trainer_classes(trainer)[1](
         model=path, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, **given
     )
+    made.add_callback(CheckpointOrder())
     if trainer == "grpo":  # ours count markers by themselves
         from calibrated_sd.trainers.monitoring.marker_callback import MarkerMassCallback
 

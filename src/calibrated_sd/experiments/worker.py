@@ -7,6 +7,7 @@ that was interrupted continues from its last checkpoint and gives what the strai
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import shutil
 import signal
@@ -23,9 +24,10 @@ from calibrated_sd.experiments.runner import FAILED, OK, RUNNING, set_status
 from calibrated_sd.experiments.training import evaluate_on_files, is_organism, load_weights, make_trainer, organism_name
 from calibrated_sd.organism.ladder import measure_ladder, sample_records
 from calibrated_sd.organism.suites import suite_problems, suites_of
-from calibrated_sd.records import read_json, write_jsonl
+from calibrated_sd.records import read_object, write_jsonl
 from calibrated_sd.records.folder_lock import lock_folder
-from calibrated_sd.trainers.finished import last_finished_checkpoint
+from calibrated_sd.trainers.dials import DIALS_FILE
+from calibrated_sd.trainers.finished import last_finished_checkpoint, save_whole_model
 
 
 def evaluate_weights(
@@ -92,16 +94,16 @@ class EvaluateCallback(TrainerCallback):
 def train_arm(folder: Path, recipe: dict[str, Any]) -> None:
     """Train one arm with the calibrated trainer and evaluate it on the way."""
     from calibrated_sd.trainers.callbacks import JsonlLogCallback
+    from calibrated_sd.trainers.resuming import train_from
 
     evaluate = EvaluateCallback(folder, recipe)
     trainer = make_trainer(recipe, folder, [JsonlLogCallback(folder / "train.jsonl"), evaluate])
     evaluate.tokenizer = trainer.processing_class
     checkpoints = folder / "trainer"
-    last = last_finished_checkpoint(checkpoints)
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    last = last_finished_checkpoint(checkpoints, required=(DIALS_FILE,), start_anew=True)
+    train_from(trainer, last)
     if recipe.get("keep_model", True):
-        trainer.save_model(str(folder / "model"))
-        trainer.processing_class.save_pretrained(folder / "model")
+        save_whole_model(trainer, folder / "model")
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -119,7 +121,7 @@ def train_off_policy(folder: Path, recipe: dict[str, Any]) -> None:
 
 def run_job(folder: Path) -> None:
     """Do the job of a folder and record its status."""
-    recipe = read_json(folder / "run.json")["recipe"]
+    recipe = read_object(folder / "run.json", "recipe")["recipe"]
     set_status(folder, RUNNING)
     if is_organism(recipe):  # small enough that a second thread costs more than it gives
         torch.set_num_threads(1)
@@ -149,8 +151,9 @@ def run_job(folder: Path) -> None:
 
                     write_traces(model, tokenizer, folder / "traces.jsonl", n=recipe["trace_rollouts"])
     except BaseException as error:
-        set_status(folder, FAILED, error=f"{type(error).__name__}: {error}", wall_time_s=time.monotonic() - since)
         traceback.print_exc()
+        with contextlib.suppress(OSError):  # on a full disk, say; whoever started this finds out by the exit code
+            set_status(folder, FAILED, error=f"{type(error).__name__}: {error}", wall_time_s=time.monotonic() - since)
         raise
     set_status(folder, OK, wall_time_s=round(time.monotonic() - since, 1), error=None)
 

@@ -92,6 +92,7 @@ def write_archive_file(path: str | os.PathLike[str], runs: Iterable[ArchivedRun]
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as stream:
         stream.write(text.encode())
+    _parsed.cache_clear()  # the clock may stand still or go back, so a time of change does not tell the files apart
     return write_bytes(Path(path), buffer.getvalue())
 
 
@@ -141,7 +142,8 @@ def _parsed(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path} cannot be read ({type(error).__name__}: {error}). The file is cut off or was changed by hand; take it "
-        "anew from where it was published, or write it again with the command that made the folder."
+        "anew from where it was published; or, if the folder still has all its runs, delete the file and run the command that "
+        "made it with --if-exists resume."
     )
 
 

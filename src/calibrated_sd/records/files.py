@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import DataError
+from calibrated_sd.records.disk_faults import named_writes
 from calibrated_sd.records.schema import SCHEMA_VERSIONS, CompletionRecord, record_problem
 
 
@@ -48,21 +49,26 @@ def _dumps(data: Any, indent: int | None = None) -> str:
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write to a temporary file beside ``path``, then rename: readers see the old file or the new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; results are meant to be shared
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write to a temporary file beside ``path``, then rename: readers see the old file or the new one, never half.
+
+    Raises:
+        OutputError: the system refused, e.g. because the disk is full; ``path`` is as it was.
+    """
+    with named_writes(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; results are meant to be shared
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
     return path
 
 
@@ -83,21 +89,29 @@ def append_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
 
     Raises:
         DataError: the file ends in a half-written line, so that new lines would be glued to it.
+        OutputError: the system refused, e.g. because the disk is full; the file is as it was.
     """
     path = Path(path)
-    text = "".join(map(_dumps, rows))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                raise DataError(
-                    f"{path} ends in a half-written line, so nothing was added to it. If an interrupted run wrote it, "
-                    "run the same command with --if-exists resume: that drops the half line and continues."
-                )
-        file.write(text.encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
+    data = "".join(map(_dumps, rows)).encode("utf-8")
+    with named_writes(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab+", buffering=0) as file:  # a buffer would be written once more on closing
+            size = file.seek(0, os.SEEK_END)
+            if size > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    raise DataError(
+                        f"{path} ends in a half-written line, so nothing was added to it. If an interrupted run wrote "
+                        "it, run the same command with --if-exists resume: that drops the half line and continues."
+                    )
+            try:
+                rest = memoryview(data)
+                while rest:  # a disk that fills up takes a part without an error, and refuses the rest
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)  # all lines or none
+                raise
 
 
 def repair_tail(path: str | os.PathLike[str]) -> int:
@@ -109,7 +123,7 @@ def repair_tail(path: str | os.PathLike[str]) -> int:
     path = Path(path)
     if not path.exists():
         return 0
-    with open(path, "rb+") as file:
+    with named_writes(path), open(path, "rb+") as file:
         data = file.read()
         keep = data.rfind(b"\n") + 1
         tail = data[keep:]
@@ -129,7 +143,12 @@ def repair_tail(path: str | os.PathLike[str]) -> int:
 def _read_bytes(path: Path) -> bytes:
     if not path.is_file():
         raise DataError(f"There is no file {path}. Check the path, or run the command that writes it first.")
-    return path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        return path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}). Check its permissions and the disk, or give another file."
+        ) from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -148,6 +167,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
             "write it again with the command that made it."
         ) from error
     require_version(data, str(path))
+    return data
+
+
+def read_object(path: str | os.PathLike[str], *keys: str) -> dict[str, Any]:
+    """Read a JSON object that must have these keys. Raises DataError as :func:`read_json`, and where one is missing."""
+    data = read_json(path)
+    missing = [key for key in keys if not isinstance(data, dict) or key not in data]
+    if missing or not isinstance(data, dict):
+        what = f"no {', '.join(missing)}" if missing else f"{type(data).__name__}, not an object"
+        raise DataError(
+            f"{os.fspath(path)} holds {what}. The file is of another command or was edited by hand; write it again with the "
+            "command that made it."
+        )
     return data
 
 

@@ -41,6 +41,8 @@ def prepare_output(
         lock_folder(folder)
         if if_exists == "overwrite":
             _empty(folder)
+    except OutputError:  # of another process that holds it
+        raise
     except OSError as error:
         raise OutputError(f"The output folder {folder} cannot be written ({error}). Give another folder.") from error
     return folder

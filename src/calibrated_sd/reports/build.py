@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibrated_sd.errors import OutputError
+from calibrated_sd.records.files import write_bytes
 from calibrated_sd.reports.figures import draw_all
 from calibrated_sd.reports.folder import ReproduceFolder
 from calibrated_sd.reports.html import render_page
@@ -46,7 +44,7 @@ def build_report(directory: str | Path) -> Path:
     """
     folder, files = _render(Path(directory))
     for name, content in files.items():
-        replace_file(folder.path / name, content)
+        write_bytes(folder.path / name, content)
     return folder.path / PAGE
 
 
@@ -95,24 +93,3 @@ def _text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write beside ``path``, then rename: a reader sees the old file or the new one, never half of one."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(
-            f"The report file {path} cannot be written ({error}). Check the folder's permissions."
-        ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

@@ -177,7 +177,16 @@ def _seeds_on_disk(place: Path) -> set[int]:
 
 def read_summary(path: Path) -> pd.DataFrame:
     """``summary.csv`` (or a sweep's ``results.csv``) with its columns checked; seeds stay text because pooled rows have none."""
-    frame = pd.read_csv(path, dtype={"seed": str, "arm": str, "suite": str, "metric": str}, keep_default_na=False)
+    columns = {"seed": str, "arm": str, "suite": str, "metric": str}
+    try:
+        if not path.read_bytes().endswith(b"\n"):  # a row that was cut off reads as one with other numbers
+            raise ValueError("the last row is cut off")
+        frame = pd.read_csv(path, dtype=columns, keep_default_na=False)
+    except ValueError as error:  # pandas' own inherit from it
+        raise DataError(
+            f"{path} cannot be read ({error}). The file is cut off or was edited by hand; write it again with the command "
+            "that made it."
+        ) from error
     missing = {"arm", "seed", "suite", "step", "metric", "value", "lo", "hi", "n"} - set(frame.columns)
     if missing:
         raise DataError(f"{path} lacks the columns {sorted(missing)}; rerun the command that wrote it")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import DataError
-from calibrated_sd.records import read_json
+from calibrated_sd.records import read_object
 from calibrated_sd.reports.folder import BASE
 from calibrated_sd.reports.scores import Score, finite
 
@@ -133,12 +133,12 @@ def load_sweep_folder(directory: str | Path) -> SweepFolder:
     """
     path = Path(directory)
     files = [path / "manifest.json", path / "results.json"]
-    manifest = read_json(files[0])
+    manifest = read_object(files[0])
     if manifest.get("kind") != "sweep":
         raise DataError(
             f"{path} is no sweep folder (its manifest says {manifest.get('kind')!r}). Give one of `csd sweep`."
         )
-    results = read_json(files[1])
+    results = read_object(files[1], "arms", "matched", "differences", "failed", "unfinished", "other_runs")
     folder = SweepFolder(path, manifest, results)
     for arm in results["arms"]:
         scores = {name: score_of(shown) for name, shown in arm["figures"].items()}

@@ -11,7 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from calibrated_sd.reports.build import PAGE, replace_file
+from calibrated_sd.records.files import write_bytes
+from calibrated_sd.reports.build import PAGE
 from calibrated_sd.reports.canvas import standing
 from calibrated_sd.reports.html import flat, page_template
 from calibrated_sd.reports.pareto import draw_pareto
@@ -83,8 +84,8 @@ def build_sweep_report(directory: str | Path) -> Path:
         provenance=list(flat(folder.provenance)),
         shades=[],
     )
-    replace_file(folder.path / FIGURE, drawing.png)
-    replace_file(folder.path / PAGE, page.encode("utf-8", errors="replace"))
+    write_bytes(folder.path / FIGURE, drawing.png)
+    write_bytes(folder.path / PAGE, page.encode("utf-8", errors="replace"))
     return folder.path / PAGE
 
 

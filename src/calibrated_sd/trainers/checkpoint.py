@@ -19,7 +19,8 @@ from torch import Tensor
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from calibrated_sd.trainers.dials import checkpoint_folder, load_dials, save_dials
+from calibrated_sd.errors import DataError
+from calibrated_sd.trainers.dials import DIALS_FILE, checkpoint_folder, load_dials, save_dials
 from calibrated_sd.trainers.teacher import adapter_callback, wide_callback
 
 TEACHER_FILE = "ema_teacher.safetensors"
@@ -71,6 +72,11 @@ def _load_teacher(trainer: Any, folder: Path) -> None:
     if adapter is None and not _has_full_ema_teacher(trainer):
         return
     path = folder / TEACHER_FILE
+    if not path.exists() and (folder / DIALS_FILE).exists():  # both are written, or neither
+        raise DataError(
+            f"{folder} lacks {TEACHER_FILE}, the moving teacher, so a run that went on from it would be another one. Delete "
+            "that folder to go on from the checkpoint before it, or put the file back from a copy."
+        )
     if not path.exists():
         if adapter is not None:
             _refill_shadow(trainer, adapter)  # PEFT has loaded the adapter itself

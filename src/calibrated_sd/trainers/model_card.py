@@ -19,6 +19,7 @@ import calibrated_sd
 from calibrated_sd.errors import CalibratedSDError
 from calibrated_sd.markers import MarkerSet
 from calibrated_sd.records import read_json
+from calibrated_sd.records.files import write_bytes
 
 if TYPE_CHECKING:
     from trl.trainer.base_trainer import _BaseTrainer as Host
@@ -75,7 +76,7 @@ class ModelCardMixin(Host):
             training=training_block(args, self.card_provenance),
             results=results_block(self._result_files()),
         )
-        path.write_text(card, encoding="utf-8")
+        write_bytes(path, card.encode("utf-8"))
 
     def _result_files(self) -> list[Path]:
         args: Any = self.args

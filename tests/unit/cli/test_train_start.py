@@ -4,7 +4,9 @@ import warnings
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from calibrated_sd.cli.recipes import shipped_recipes
 from calibrated_sd.cli.train import last_checkpoint, warn_of_lost_updates
@@ -16,21 +18,28 @@ def checkpoint(folder, step, *files):
     path = folder / f"checkpoint-{step}"
     path.mkdir()
     for name in files:
-        (path / name).write_text('{"global_step": 1}' if name == "trainer_state.json" else "")
+        if name == "trainer_state.json":
+            (path / name).write_text('{"global_step": 1}')
+        elif name.endswith(".safetensors"):
+            save_file({"weight": torch.zeros(2)}, path / name)
+        else:
+            torch.save({}, path / name)
     return path
 
 
-WHOLE = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "model.safetensors")
+WHOLE = (*STATE, "trainer_state.json")
 
 
 def test_a_run_goes_on_from_its_last_finished_checkpoint(tmp_path):
     assert last_checkpoint(tmp_path / "none") is None
     checkpoint(tmp_path, 9, *WHOLE)
     last = checkpoint(tmp_path, 20, *WHOLE)  # as a word, "9" would come after "20"
-    checkpoint(tmp_path, 40, "optimizer.pt", "scheduler.pt")  # killed while it was written
-    cut = checkpoint(tmp_path, 60, "optimizer.pt", "scheduler.pt")
+    checkpoint(tmp_path, 40, *STATE)  # killed while it was written
+    cut = checkpoint(tmp_path, 60, *STATE)
     (cut / "trainer_state.json").write_text('{"global_step')
-    assert last_checkpoint(tmp_path) == last
+    with pytest.warns(UserWarning, match=r"was passed over: it was not written to the end. The run goes on from chec"):
+        assert last_checkpoint(tmp_path) == last
 
 
 def test_weights_alone_are_no_place_to_go_on_from(tmp_path):

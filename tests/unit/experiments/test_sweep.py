@@ -17,6 +17,7 @@ from calibrated_sd.organism.checkpoint import organism_path
 from calibrated_sd.organism.suites import as_row, suite_problems
 from calibrated_sd.records import read_completions, read_json, write_jsonl
 from calibrated_sd.reports.sweep_report import build_sweep_report
+from stand_in_worker import SWEEP_WORKER
 
 SMALL = {
     "base": "organism/sdpo_projection",
@@ -116,39 +117,10 @@ def test_mistakes_stop_a_sweep_before_anything_runs(tmp_path, changes, message):
         load(tmp_path, **changes)
 
 
-WORKER = """
-import sys
-from pathlib import Path
-from calibrated_sd.experiments.runner import FAILED, OK, set_status
-from calibrated_sd.organism.suites import SUITES, suite_problems
-from calibrated_sd.records import CompletionRecord, read_json, write_jsonl
-
-folder = Path(sys.argv[-1])
-recipe = read_json(folder / "run.json")["recipe"]
-if (folder.parents[2] / "broken").exists() and "mixture" in recipe["arm"]:
-    set_status(folder, FAILED, error="RuntimeError: the sun went out")
-    print("Traceback: the sun went out")
-    sys.exit(1)
-with open(folder / "made.txt", "a") as file:
-    file.write("x")
-strength = recipe.get("trainer", {}).get("calibration_strength", 0.0)
-level = 1.0 if recipe["arm"] == "base" else 0.2 + 0.7 * min(1.0, strength)
-records = []
-for suite in SUITES:
-    for i, problem in enumerate(suite_problems(suite, recipe["eval_problems"])):
-        records.append(CompletionRecord(
-            suite=suite, problem_id=problem.problem_id, sample=0, prompt_sha256="0" * 64, completion="x", finish_reason="stop",
-            n_tokens=100, correct=i % 10 < 8 * level, markers=dict(legacy=8, lexical=round(10 * level), held_out=1),
-            arm=recipe["arm"], seed=recipe["seed"], step=recipe.get("steps", 0)))
-write_jsonl(folder / "eval" / f"step_{recipe.get('steps', 0)}" / "completions.jsonl", records)
-set_status(folder, OK)
-"""
-
-
 @pytest.fixture
 def small_worker(monkeypatch, tmp_path):
     script = tmp_path / "worker.py"
-    script.write_text(WORKER)
+    script.write_text(SWEEP_WORKER)
     for module in (runner, launcher):
         monkeypatch.setattr(module, "worker_command", lambda folder: [sys.executable, str(script), str(folder)])
 

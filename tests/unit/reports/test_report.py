@@ -166,7 +166,7 @@ def test_a_build_that_dies_while_writing_leaves_the_old_page_whole(small, monkey
     (small / "report.html").write_text("the old page")
     monkeypatch.setattr("calibrated_sd.reports.build.draw_all", lambda folder, scores: [])
     monkeypatch.setattr("calibrated_sd.reports.build.SUMMARY", "report.html")  # the page is the first file written
-    monkeypatch.setattr("calibrated_sd.reports.build.os.replace", dies)
+    monkeypatch.setattr("calibrated_sd.records.files.os.replace", dies)
     with pytest.raises(KeyboardInterrupt):
         build_report(small)
     assert (small / "report.html").read_text() == "the old page"

@@ -11,7 +11,7 @@ def lines(path):
 
 
 def state(step, main=True):
-    return SimpleNamespace(global_step=step, is_world_process_zero=main)
+    return SimpleNamespace(global_step=step, max_steps=9, log_history=[], is_world_process_zero=main)
 
 
 def test_one_line_per_log_with_the_keys_as_logged(make_trainer, tmp_path):

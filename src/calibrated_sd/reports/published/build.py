@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import CalibratedSDError, ConfigError
-from calibrated_sd.reports.build import replace_file
+from calibrated_sd.records.files import write_bytes
 from calibrated_sd.reports.canvas import drawn_from
 from calibrated_sd.reports.published.arms_table import arms_table, summary_rows_table
 from calibrated_sd.reports.published.blocks import differences, read_blocks, write_blocks
@@ -86,7 +86,7 @@ def build_published(directory: str | Path) -> list[Path]:
             new[listing.path / entry.file] = found.draw().png
     changed = [path for path, content in new.items() if not path.is_file() or path.read_bytes() != content]
     for path in changed:
-        replace_file(path, new[path])
+        write_bytes(path, new[path])
     return changed
 
 
