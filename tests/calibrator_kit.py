@@ -42,6 +42,22 @@ METHODS: dict[str, Calibrator] = {name: build_calibrator(name) for name in sorte
 }
 """Every method with its defaults, and again with settings that change what it does."""
 
+
+def settings_of(method: str) -> dict:
+    """Settings under which the method acts on the tiny random models of the tests at its suggested strength, from the first
+    step on where it can."""
+    settings = {"calibration_method": method, "calibration_strength": CALIBRATORS[method].suggested}
+    if issubclass(CALIBRATORS[method], Advantage):
+        settings["distillation_weight"] = 0.5
+    if method == "anti_sd":
+        settings["calibration_kwargs"] = {"gate": False}  # the gate stays shut for five steps
+    if method == "anchor":
+        settings["calibration_strength"] = 0.5  # at 1 these short completions are all anchored, and the loss is 0
+    if method == "clip":
+        settings["calibration_strength"] = 50.0  # a cap of 0.02 nats, which these small divergences do reach
+    return settings
+
+
 VIEWS = ("student", "teacher", "reference", "context_only", "gate")
 """Fields of `Views` that have rows and positions."""
 

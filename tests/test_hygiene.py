@@ -20,6 +20,11 @@ def test_files_are_short_and_named_after_what_they_hold(path):
     assert path.stem not in {"utils", "helpers", "common", "core", "misc"}
 
 
+def test_files_of_tests_are_short_too():
+    long = [p.name for p in (ROOT / "tests").rglob("*.py") if len(p.read_text(encoding="utf-8").splitlines()) > 300]
+    assert not long
+
+
 def test_public_names_exist_and_the_package_imports_without_torch():
     for name in calibrated_sd.__all__:
         assert getattr(calibrated_sd, name) is not None

@@ -16,20 +16,6 @@ POINTWISE = [name for name in DISTILLING if not issubclass(CALIBRATORS[name], Di
 """Methods that do not need the whole vocabulary in the loss."""
 
 
-def settings_of(method: str) -> dict:
-    """Settings under which the method acts at its suggested strength, from the first step on where it can."""
-    settings = {"calibration_method": method, "calibration_strength": CALIBRATORS[method].suggested}
-    if method in SHAPING:
-        settings["distillation_weight"] = 0.5
-    if method == "anti_sd":
-        settings["calibration_kwargs"] = {"gate": False}  # the gate stays shut for five steps
-    if method == "anchor":
-        settings["calibration_strength"] = 0.5  # at 1 these short completions are all anchored, and the loss is 0
-    if method == "clip":
-        settings["calibration_strength"] = 50.0  # a cap of 0.02 nats, which these small divergences do reach
-    return settings
-
-
 def fixed_batch(trainer, active=(1.0, 0.0, 1.0, 1.0), width=7, seed=1):
     """Four rows of the word tokenizer's ids, padded on both sides, markers among them; row 1 has no teacher context."""
     generator = torch.Generator().manual_seed(seed)

@@ -10,13 +10,13 @@ from fixed_batches import (
     losses_and_gradients,
     nudge,
     relative_gap,
-    settings_of,
 )
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.objectives import HeadScores, LogitScores
+from calibrator_kit import settings_of
 
 CHUNK = 3  # divides none of the counts of positions below
 

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from fixed_batches import DISTILLING, SHAPING, fixed_batch, gradients, loss_and_gradients, nudge, settings_of
+from fixed_batches import DISTILLING, SHAPING, fixed_batch, gradients, loss_and_gradients, nudge
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from calibrator_kit import settings_of
 
 CHUNK = 3  # divides none of the counts of positions below
 

@@ -3,10 +3,11 @@
 import math
 
 import pytest
-from fixed_batches import DISTILLING, SHAPING, settings_of
+from fixed_batches import DISTILLING, SHAPING
 from sdft_runs import make_sdft
 
 from calibrated_sd.calibrators import CALIBRATORS
+from calibrator_kit import settings_of
 
 MODES = {
     "sampled_token": {"distillation_mode": "sampled_token", "distillation_alpha": 1.0},

@@ -12,13 +12,13 @@ from fixed_batches import (
     loss_and_gradients,
     nudge,
     relative_gap,
-    settings_of,
 )
 from peft import LoraConfig
 
 from calibrated_sd.calibrators import CALIBRATORS, Penalty, Weight
 from calibrated_sd.objectives import LogitScores
 from calibrated_sd.trainers.micro_batch import MicroBatch
+from calibrator_kit import settings_of
 
 MODES = {
     "sampled_token": {"distillation_mode": "sampled_token", "distillation_alpha": 1.0},
@@ -26,8 +26,8 @@ MODES = {
     "topk_logits, tail": {"distillation_mode": "topk_logits", "distillation_topk": 5, "distillation_add_tail": True},
     "full_logits": {"distillation_mode": "full_logits"},
 }
-LATE = {"floor", "anchor_kl"}
-"""At the first step the student is the reference: the floor is met and the distance from it is 0."""
+LATE = {name for name, cls in CALIBRATORS.items() if issubclass(cls, Penalty) and cls.needs_reference}
+"""At the first step the student is the reference: a floor is met and a distance from it is 0."""
 
 SAME_VALUE = {"epistemic_advantage"}
 """Each completion keeps its sum of advantages, so that only the gradient changes while the ratio is 1."""

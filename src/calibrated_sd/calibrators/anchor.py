@@ -48,6 +48,7 @@ class Anchor(MarkerPositions, Target):
     dial = "s, the weight of the context-free reference at the gated positions"
     suggested = 1.0
     strength_range = (0.0, 1.0)
+    loss_tables = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()

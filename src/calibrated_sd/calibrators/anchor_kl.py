@@ -34,6 +34,7 @@ class AnchorKL(MarkerPositions, Penalty):
     dial = "λ, the weight of the KL to the context-free reference around markers"
     suggested = 0.5
     strength_range = (0.0, math.inf)
+    loss_tables = 5
 
     def token_gate(self, stats: TokenStats) -> PerToken:
         """1 on P, 0 elsewhere."""

@@ -114,6 +114,9 @@ class Calibrator:
     suggested: ClassVar[float]
     """The strength to try first."""
     strength_range: ClassVar[tuple[float, float]]
+    loss_tables: ClassVar[int] = 7
+    """Float32 tables (positions × vocabulary) that the method adds to the peak of the loss, at most over the modes; its
+    reference's logits are among them. 7, the most that any method takes, until `test_loss_memory.py` has measured it."""
     needs_reference: ClassVar[bool] = True
     needs_context_only: ClassVar[bool] = False
     needs_markers: ClassVar[bool] = True
@@ -264,6 +267,7 @@ class Advantage(Calibrator):
     """A method that shapes the advantages of the policy gradient. Acts only in a hybrid or in a pure policy gradient."""
 
     kind = "advantage"
+    loss_tables = 0
     needs_reference = False
 
     def shape(self, stats: TokenStats, strength: Strength) -> PerToken:

@@ -35,6 +35,7 @@ class Clip(Weight):
     dial = "1/c, the inverse of the cap c on the divergence of a token in nats"
     suggested = 10.0
     strength_range = (0.0, math.inf)
+    loss_tables = 0
     needs_reference = False
     needs_markers = False
     needs_stats: ClassVar[frozenset[str]] = frozenset({"divergence_to_student"})

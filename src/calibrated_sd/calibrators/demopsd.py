@@ -33,6 +33,7 @@ class DemoPSD(Target):
     dial = "α_max, the weight of the student in its own target where it disagrees most with the teacher"
     suggested = 0.15
     strength_range = (0.0, 1.0)
+    loss_tables = 7
     needs_reference = False
     needs_markers = False
 

@@ -29,6 +29,7 @@ class EntropyBonus(Penalty):
     dial = "λ, the weight of the missing entropy"
     suggested = 0.01
     strength_range = (0.0, math.inf)
+    loss_tables = 3
     needs_reference = False
     needs_markers = False
 

@@ -37,6 +37,7 @@ class Floor(Penalty):
     dial = "λ, the weight of the penalty"
     suggested = 1.0
     strength_range = (0.0, math.inf)
+    loss_tables = 2
 
     def __post_init__(self) -> None:
         self.expect("kappa", lambda x: is_number(x) and 0 < x <= 1, "over 0 and at most 1")

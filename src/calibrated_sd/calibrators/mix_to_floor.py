@@ -31,6 +31,7 @@ class MixToFloor(Target):
     dial = "κ, the share of the reference's marker mass that the mixture must reach"
     suggested = 1.0
     strength_range = (0.0, 1.0)
+    loss_tables = 3
 
     def __post_init__(self) -> None:
         self.expect("min_mass", lambda x: is_number(x) and 0 <= x < 1, "at least 0 and below 1")

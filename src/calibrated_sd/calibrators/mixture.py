@@ -35,6 +35,7 @@ class Mixture(Target):
     dial = "w₀, the weight of the context-free reference in the target"
     suggested = 0.3
     strength_range = (0.0, 1.0)
+    loss_tables = 3
 
     def __post_init__(self) -> None:
         self.expect("form", lambda x: x in FORMS, "'arith' or 'geo'")

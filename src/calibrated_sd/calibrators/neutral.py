@@ -34,6 +34,7 @@ class Neutral(Divergence):
     dial = "s, the share of the loss that exerts no pressure on the marker mass"
     suggested = 1.0
     strength_range = (0.0, 1.0)
+    loss_tables = 3
     needs_reference = False
 
     def divergence(self, views: Views, alpha: float, strength: Strength) -> PerToken:

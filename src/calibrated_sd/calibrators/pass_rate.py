@@ -38,6 +38,7 @@ class PassRate(Weight):
     dial = "s, how much the weight of a row depends on the pass rate of its question"
     suggested = 1.0
     strength_range = (0.0, 1.0)
+    loss_tables = 0
     needs_reference = False
     needs_markers = False
     needs_stats: ClassVar[frozenset[str]] = frozenset({"pass_rate"})

@@ -37,6 +37,7 @@ class PMIGate(Weight):
     dial = "s, how much of the loss is taken away at suppressed markers"
     suggested = 1.0
     strength_range = (0.0, 2.0)
+    loss_tables = 1
 
     def __post_init__(self) -> None:
         self.expect("tau", is_number, "a number")

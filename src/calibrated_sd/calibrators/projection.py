@@ -32,6 +32,7 @@ class Projection(Target):
     dial = "κ, the share of the reference's marker mass that the teacher must keep"
     suggested = 1.0
     strength_range = (0.0, 2.0)
+    loss_tables = 3
 
     def shifts(self, views: Views, strength: Strength) -> tuple[PerToken, PerToken]:
         """What is added to the teacher's log-probabilities on markers and elsewhere, two (B, T); both 0 if nothing is.

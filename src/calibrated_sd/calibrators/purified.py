@@ -36,6 +36,7 @@ class Purified(Target):
     dial = "s, how far the target goes from the teacher to the purified one"
     suggested = 1.0
     strength_range = (0.0, 1.0)
+    loss_tables = 6
     needs_context_only = True
     needs_markers = False
 

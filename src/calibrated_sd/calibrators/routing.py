@@ -50,6 +50,7 @@ class Routing(Weight):
     dial = "s, how far the weights follow the route"
     suggested = 1.0
     strength_range = (0.0, 1.0)
+    loss_tables = 0
     needs_reference = False
     needs_markers = False
 

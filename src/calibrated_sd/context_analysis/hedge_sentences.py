@@ -54,8 +54,6 @@ ADVERBS = ("now", "then", "here", "just", "also")
 COMMANDS = ("write", "add", "take", "use", "find")
 """Neutral words that can give an order, where "check" could."""
 
-NEUTRAL_WORDS = tuple(dict.fromkeys((*OPENERS, *VERBS, *ADVERBS, *COMMANDS)))
-"""All neutral words."""
 CONNECTIVES = tuple(dict.fromkeys((*OPENERS, "write", "add")))
 """Neutral words whose mass is measured at every position, beside that of the markers."""
 

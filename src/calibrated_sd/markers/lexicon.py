@@ -14,9 +14,13 @@ from typing import Any
 import yaml
 
 from calibrated_sd.errors import ConfigError, DataError, unknown_name
+from calibrated_sd.records import MARKER_COUNTS
 
-MARKER_SETS = ("legacy", "lexical", "held_out")
-"""Names of the sets that ship with the package."""
+_SHIPPED = files("calibrated_sd.markers") / "sets"
+_FILES = {file.name.removesuffix(".yaml") for file in _SHIPPED.iterdir() if file.name.endswith(".yaml")}
+
+MARKER_SETS = (*MARKER_COUNTS, *sorted(_FILES - set(MARKER_COUNTS)))
+"""Names of the sets that ship with the package: those that every record counts, then any other in the folder."""
 
 MODES = ("substring", "word")
 POSITIONS = ("anywhere", "clause_start", "imperative")
@@ -168,8 +172,7 @@ class MarkerSet:
 
 @cache
 def _shipped(name: str) -> MarkerSet:
-    path = files("calibrated_sd.markers") / "sets" / f"{name}.yaml"
-    return parse(path.read_text(encoding="utf-8"), f"{name}.yaml")
+    return parse((_SHIPPED / f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml")
 
 
 def parse(text: str, where: str) -> MarkerSet:

@@ -8,8 +8,6 @@ from typing import Any
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.organism.species import SPECIES
 
-WEIGHTS = SPECIES["organism"].weights
-
 
 def organism_path(model: str = "organism") -> Path:
     """The folder of the organism's files.

@@ -26,8 +26,6 @@ from calibrated_sd.organism.species import SPECIES, species
 SUITES = {name: (suite.role, suite.label) for name, suite in SPECIES["organism"].suites.items()}
 """Suite name → (role, label), of the first organism."""
 
-OOD_SUITES = SPECIES["organism"].ood_suites
-
 
 def suites_of(organism: str = "organism") -> dict[str, tuple[str, str]]:
     """Suite name → (role, label) of an organism."""

@@ -25,11 +25,6 @@ TABLES = {"sampled_token": 4, "topk_logits": 5, "kl": 7, "jsd": 13}
 """Float32 tables at the peak of TRL's loss, student, teacher and gradients included, by `distillation_mode`."""
 CHUNK_TABLES = {"sampled_token": 5, "topk_logits": 5, "kl": 8, "jsd": 14}
 """The same for a chunk of positions; a gradient of the chunk's logits comes on top."""
-METHOD_TABLES = {
-    **{"projection": 3, "floor": 2, "neutral": 3, "pmi_gate": 1, "mixture": 3, "mix_to_floor": 3, "anchor": 3},
-    **{"anchor_kl": 5, "routing": 0, "demopsd": 7, "purified": 6, "pass_rate": 0, "clip": 0, "entropy_bonus": 3},
-}
-"""Tables that a calibrator adds, at most over the modes; its reference's logits are among them."""
 MEASURING_TABLES = 7
 """Tables of measured positions that the live figures add."""
 MEASURED_ELEMENTS = 1 << 26
@@ -55,6 +50,11 @@ def activation_bytes(shape: ModelShape, tokens: int, half: bool) -> int:
     return tokens * (4 * norms + (2 if half else 4) * rest + 2 * casts)
 
 
+def method_tables(settings: Any) -> int:
+    """Tables that the calibrator adds, as its class says."""
+    return settings.make_calibrator().loss_tables if is_calibrated(settings) else 0
+
+
 def head_tables(settings: Any, chunked: bool) -> float:
     """Float32 tables at the peak of the distillation loss."""
     if getattr(settings, "distillation_weight", 1.0) == 0:
@@ -63,8 +63,7 @@ def head_tables(settings: Any, chunked: bool) -> float:
     if mode == "full_logits":
         mode = "kl" if alpha in (0.0, 1.0) else "jsd"
     tables = float((CHUNK_TABLES if chunked else TABLES)[mode])
-    if is_calibrated(settings):
-        tables += METHOD_TABLES.get(settings.calibration_method, 0)
+    tables += method_tables(settings)
     mixing = getattr(settings, "context_mixing", "per_sample")
     if mixing != "per_sample":
         levels = getattr(settings, "context_levels", None) or {}
@@ -133,8 +132,7 @@ def _tiled_parts(settings: Any, shape: ModelShape) -> list[Part]:
 
 def _distillation_tables(settings: Any) -> float:
     kind = "kl" if settings.beta in (0.0, 1.0) else "jsd"
-    extra = METHOD_TABLES.get(settings.calibration_method, 0) if is_calibrated(settings) else 0
-    return float(CHUNK_TABLES[kind] + extra)
+    return float(CHUNK_TABLES[kind] + method_tables(settings))
 
 
 def _head_bytes(run: Any, settings: Any, shape: ModelShape) -> int:

@@ -20,7 +20,6 @@ QK_NORM_PER_HEAD = ("qwen3",)
 QK_NORM_FULL = ("olmo2", "olmo3")
 FAMILIES = ("llama", "mistral", *QKV_BIAS, *QK_NORM_PER_HEAD, *QK_NORM_FULL)
 """Values of `model_type` whose parameters are counted exactly."""
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 
 

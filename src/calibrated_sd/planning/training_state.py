@@ -22,7 +22,6 @@ WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
 STATES = {"adamw_8bit": 2, "adamw_bnb_8bit": 2, "paged_adamw_8bit": 2, "adafactor": 0, "sgd": 0}
 """Bytes of optimizer states per parameter for other optimizers than AdamW, roughly (Dettmers et al. 2022,
 arXiv:2110.02861; Shazeer and Stern 2018, arXiv:1804.04235)."""
-SHARDINGS = ("ddp", "zero1", "zero2", "zero3", "fsdp")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Part:
 
 
 def sharding(settings: Any) -> str:
-    """How states are divided among GPUs, one of `SHARDINGS`.
+    """How states are divided among GPUs: "ddp", "zero1", "zero2", "zero3" or "fsdp".
 
     Raises:
         ConfigError: a DeepSpeed configuration that cannot be read or names no ZeRO stage.
@@ -185,7 +184,7 @@ def _copies(run: Any, settings: Any, shape: ModelShape, width: int, adapter: int
 
 
 def launch_sharding(launch_file: Path) -> str:
-    """How an accelerate launch file divides states, one of `SHARDINGS`.
+    """How an accelerate launch file divides states, in the words of `sharding`.
 
     Raises:
         ConfigError: it cannot be read.

@@ -7,7 +7,7 @@ need a collective at every step. Sums need one, at logging time, which every pro
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,26 +47,28 @@ def measured_positions(count: int, vocabulary: int, device: Any = None) -> Bool[
 class TokenSums:
     """Running sums for each mode ("train", "eval"), on the device: adding to them never waits for it."""
 
+    keys: Sequence[str] = SUMS
+
     def __init__(self) -> None:
         self._sums: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
 
     def add(self, mode: str, sums: Mapping[str, Scalar | float]) -> None:
-        """Add to the sums of `mode`. Keys are those of `SUMS`."""
+        """Add to the sums of `mode`. Keys are those of `keys`."""
         kept = self._sums[mode]
         for key, value in sums.items():
             value = value.detach() if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=torch.float64)
             kept[key] = kept[key] + value.to(kept[key].device) if key in kept else value
 
     def pop(self, mode: str, accelerator: Any) -> dict[str, float]:
-        """Add over processes, clear, and return all of `SUMS` (0 where nothing was added).
+        """Add over processes, clear, and return all of `keys` (0 where nothing was added).
 
         A collective: every process must call it.
         """
         kept = self._sums.pop(mode, {})
         wide = torch.float32 if accelerator.device.type == "mps" else torch.float64
         zero = torch.zeros((), dtype=wide, device=accelerator.device)
-        local = torch.stack([kept.get(key, zero).to(device=accelerator.device, dtype=wide) for key in SUMS])
-        return dict(zip(SUMS, accelerator.reduce(local, reduction="sum").tolist(), strict=True))
+        local = torch.stack([kept.get(key, zero).to(device=accelerator.device, dtype=wide) for key in self.keys])
+        return dict(zip(self.keys, accelerator.reduce(local, reduction="sum").tolist(), strict=True))
 
 
 def figures(sums: Mapping[str, float]) -> dict[str, float]:

@@ -6,11 +6,12 @@ import pytest
 
 from calibrated_sd.errors import ConfigError
 from calibrated_sd.experiments.provenance import model_sha256
-from calibrated_sd.organism.checkpoint import WEIGHTS, load_organism, organism_path
+from calibrated_sd.organism.checkpoint import load_organism, organism_path
 from calibrated_sd.organism.ladder import SCREEN, measure_ladder, summarise_ladder
 from calibrated_sd.organism.puzzles import FAMILIES
 from calibrated_sd.organism.tokenizer import build_tokenizer
 
+WEIGHTS = organism_path()
 LADDER = json.loads((WEIGHTS / "ladder.json").read_text())
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from calibrated_sd.organism.checkpoint import WEIGHTS
+from calibrated_sd.organism.checkpoint import organism_path
 from calibrated_sd.organism.corpus import PretrainingBatches
 from calibrated_sd.organism.suites import SUITES, as_row, suite_problems
 from calibrated_sd.organism.tokenizer import build_tokenizer
@@ -44,6 +44,6 @@ def test_suites():
 
 def test_shipped_weights():
     assert (
-        sha256((WEIGHTS / "model.safetensors").read_bytes())
+        sha256((organism_path() / "model.safetensors").read_bytes())
         == "2f6d86db2bfa12cb549838d3bd073aeeb1d9071984b906eaaf9900e82790f15f"
     )

@@ -25,7 +25,7 @@ from calibrated_sd.organism.problem import MAX_NUMBER, Problem
 from calibrated_sd.organism.puzzles import FAMILIES, all_problems
 from calibrated_sd.organism.second_puzzles import COIN_PAIRS, DIFFERENCES, FACTORS, SECOND_FAMILIES
 from calibrated_sd.organism.species import SPECIES, species, species_of
-from calibrated_sd.organism.suites import OOD_SUITES, load_suite, suite_problems, suites_of, training_problems
+from calibrated_sd.organism.suites import load_suite, suite_problems, suites_of, training_problems
 from calibrated_sd.organism.tokenizer import build_tokenizer
 
 NAME = "organism2"
@@ -99,7 +99,7 @@ def test_the_organisms_share_no_family_no_doubt_and_no_suite_but_by_name():
         for d in (FIRST, SECOND)
     ]
     assert not doubt[0] & doubt[1]
-    assert set(suites_of(NAME)) & set(OOD_SUITES) == {"heldout"}
+    assert set(suites_of(NAME)) & set(SPECIES["organism"].ood_suites) == {"heldout"}
 
 
 def spoken(marker_set):

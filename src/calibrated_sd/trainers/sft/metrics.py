@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from calibrated_sd.trainers.metrics import TokenSums
@@ -21,15 +17,7 @@ SUMS = (
 class TokenClassSums(TokenSums):
     """`TokenSums` with the sums of this trainer."""
 
-    keys: Sequence[str] = SUMS
-
-    def pop(self, mode: str, accelerator: Any) -> dict[str, float]:
-        """Add over processes, clear, and return all of `keys`. A collective: every process must call it."""
-        kept = self._sums.pop(mode, {})
-        wide = torch.float32 if accelerator.device.type == "mps" else torch.float64
-        zero = torch.zeros((), dtype=wide, device=accelerator.device)
-        local = torch.stack([kept.get(key, zero).to(device=accelerator.device, dtype=wide) for key in self.keys])
-        return dict(zip(self.keys, accelerator.reduce(local, reduction="sum").tolist(), strict=True))
+    keys = SUMS
 
 
 def class_sums(nll: Tensor, classes: LabelClasses) -> dict[str, Tensor | float]:
