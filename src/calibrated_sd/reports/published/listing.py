@@ -104,7 +104,7 @@ def load_listing(directory: str | Path) -> Listing:
     if not file.is_file():
         raise DataError(f"There is no {file}. Give a folder with a {LISTING} that lists its pages, tables and figures.")
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), _OncePerKey)
+        raw = yaml.load(file.read_text(encoding="utf-8"), _OncePerKey)  # nosec B506: a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{file} is not valid YAML ({' '.join(str(error).split())}). Correct it.") from error
     if not isinstance(raw, Mapping):
