@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from counted import pytest_terminal_summary  # noqa: F401
 from tiny_runs import NUMBERS, QUIET, even_first_token, question
 
 torch.set_num_threads(1)

@@ -15,6 +15,7 @@ import pytest
 from calibrated_sd.errors import OutputError
 from calibrated_sd.experiments import runner, worker
 from calibrated_sd.experiments.runner import FAILED, Job, run_jobs
+from counted import COUNTED
 from fault_kit import Disk, digest, mounted, run_csd, train_recipe, trained, whole_json
 from stand_in_worker import WORKER
 
@@ -111,7 +112,7 @@ def test_a_sweep_with_its_real_jobs(disk, tmp_path, room):
 
 
 @pytest.mark.study
-def test_training_with_any_room(disk, model_path, tmp_path, capsys):
+def test_training_with_any_room(disk, model_path, tmp_path, capsys, record_property):
     """Every eight KiB from nothing to what the run takes."""
     recipe = train_recipe(tmp_path, model_path)
     assert run_csd(capsys, "train", "--config", recipe, "--output", tmp_path / "out").code == 0
@@ -133,5 +134,5 @@ def test_training_with_any_room(disk, model_path, tmp_path, capsys):
         assert trained(out) == expected, room
         subprocess.run(["rm", "-rf", str(out)], check=True)
         room += 8
-    print(f"{refused} points, {room} KiB")
+    record_property(COUNTED, ["full disk under csd train", refused])
     assert refused > 20

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from counted import COUNTED
+
 CSD = [sys.executable, "-m", "calibrated_sd.cli.main"]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 POINTS = int(os.environ.get("CSD_KILL_POINTS", "14"))
@@ -139,7 +141,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def kill_and_resume(name: str, folder: Path, points: int, seed: int) -> None:
+def kill_and_resume(name: str, folder: Path, points: int, seed: int, count: Callable[[str, Any], None]) -> None:
     """Kill the command `points` times, `IN_A_ROW` times per output folder, and compare with a straight run."""
     subject, rng = SUBJECTS[name], random.Random(f"{name}/{seed}")
     since = time.monotonic()
@@ -171,16 +173,16 @@ def kill_and_resume(name: str, folder: Path, points: int, seed: int) -> None:
         assert done.returncode == 0, f"killed after {told} s: {done.stderr[-2000:]}"
         assert subject.outcome(output) == expected, f"killed after {told} s"
         assert not list(output.rglob("*.tmp")), f"killed after {told} s"
-    print(f"{name}: {killed} kills, a straight run takes {took:.1f} s")
+    count(COUNTED, [f"kill -9 of csd {name}", killed])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "evaluate"])
-def test_a_killed_command_ends_as_the_straight_one(name, folder):
-    kill_and_resume(name, folder, points=2, seed=0)
+def test_a_killed_command_ends_as_the_straight_one(name, folder, record_property):
+    kill_and_resume(name, folder, points=2, seed=0, count=record_property)
 
 
 @pytest.mark.study
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_the_campaign(name, folder):
-    kill_and_resume(name, folder, points=POINTS, seed=1)
+def test_the_campaign(name, folder, record_property):
+    kill_and_resume(name, folder, points=POINTS, seed=1, count=record_property)

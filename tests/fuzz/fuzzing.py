@@ -6,8 +6,10 @@ The suite tries 15 cases of each kind (`test_fuzz.py`). The campaign is the same
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -21,11 +23,29 @@ resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, resource.getrlimit(resource.
 
 EXAMPLES = int(os.environ.get("CSD_FUZZ_EXAMPLES", "60"))
 
-fuzz = settings(
+TRIED: Counter[str] = Counter()
+"""Cases by test."""
+
+_SETTINGS = settings(
     max_examples=EXAMPLES,
+    derandomize=EXAMPLES <= 15,  # the suite tries the same cases each time; what is new is for the campaign
     deadline=20_000,  # ms; a case that takes longer counts as a hang
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
+
+
+def fuzz(test: Any) -> Any:
+    """Decorate what `given` returns: our settings, and a count of the cases."""
+    inner = test.hypothesis.inner_test
+
+    @functools.wraps(inner)
+    def counted(*arguments: Any, **keywords: Any) -> None:
+        TRIED[test.__name__] += 1
+        inner(*arguments, **keywords)
+
+    test.hypothesis.inner_test = counted
+    return _SETTINGS(test)
+
 
 TRICKY = [
     *("", " ", "\0", "\x1b[31m", "\r\n", "\u2028", "\u202e", "\ufeff", "\ud800", "😀", "e\u0301", "İ", "ﬁ"),

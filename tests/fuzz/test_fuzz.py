@@ -1,18 +1,21 @@
 """A small part of the fuzzing, in a process of its own: the suite checks annotations of some rooms at run time, users' programs do not."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from counted import COUNTED
+
 FOLDER = Path(__file__).parent
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("fuzz_*.py")), ids=lambda file: file.stem)
-def test_a_part_of_the_fuzzing(file, tmp_path):
+def test_a_part_of_the_fuzzing(file, record_property):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-o", "addopts=", "-p", "no:cacheprovider", str(file)],
         cwd=FOLDER.parents[1],
@@ -23,3 +26,6 @@ def test_a_part_of_the_fuzzing(file, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]
+    [tried] = re.findall(rf"bad input, {file.stem}: ([\d,]+) tried, failures 0", done.stdout)
+    assert int(tried.replace(",", "")) >= 15
+    record_property(COUNTED, [f"bad input, {file.stem}", int(tried.replace(",", ""))])

@@ -11,7 +11,10 @@ SLOW = ("torch", "transformers", "trl", "datasets", "accelerate", "peft", "scipy
 def test_help_takes_less_than_a_second_of_cpu_time():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
-        [sys.executable, "-m", "calibrated_sd.cli.main", "--help"], check=True, stdout=subprocess.DEVNULL, env=os.environ
+        [sys.executable, "-m", "calibrated_sd.cli.main", "--help"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=os.environ,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0

@@ -194,7 +194,7 @@ def _added(
         start = groups[at][0]
         view = decode(list(ids[start:done]))
         known = "".join(text for _, _, text in groups[at:])
-        if at == 0 or (view and view.endswith(known.removeprefix(" "))):  # a text's first token may lose its space
+        if at == 0 or (view and view in (known, known.removeprefix(" "))):  # a text's first token may lose its space
             joint = decode(list(ids[start:stop]))
             return joint, joint[len(view) :] if joint.startswith(view) else None
     joint = decode(list(ids[:stop]))

@@ -192,3 +192,17 @@ def test_a_stray_byte_spoils_the_bytes_beside_it(strays):
         assert len(ranges) == len(ids)
         mask = marker_token_mask(tokenizer, torch.tensor([ids]), LEXICAL)
         assert int(mask.sum()) == marked_tokens
+
+
+def test_the_replacement_character_itself_is_a_character(tokenizers):
+    """U+FFFD can stand in a text; in bytes it looks like a character that is not complete yet, and is."""
+    tokenizer = tokenizers["single_bytes"]
+    for text in ("\ufffd", "\ufffdx", "\ufffdﬁ maybe", "\ufffd🤔 maybe", "maybe \ufffd\ufffdﬁ", "\ufffdé \ufffd maybe"):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        found, ranges = token_ranges(tokenizer, ids)
+        assert found == tokenizer.decode(ids) == text
+        assert [start for start, _ in ranges] == sorted(start for start, _ in ranges)
+        mask = marker_token_mask(tokenizer, torch.tensor([ids]), LEXICAL)[0].tolist()
+        assert sum(mask) == (5 if "maybe" in text else 0)
+        if "maybe" in text:
+            assert bytes(text.encode())[mask.index(True) :].startswith(b"maybe")
