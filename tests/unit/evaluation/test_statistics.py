@@ -241,16 +241,25 @@ class TestHolm:
             holm(bad)
 
 
+def quickest(call, times):
+    """The best of several, in time of this process's own."""
+    took = []
+    for _ in range(times):
+        since = time.process_time()
+        call()
+        took.append(time.process_time() - since)
+    return min(took)
+
+
 def test_two_hundred_questions_take_well_under_50_ms():
+    """On a machine that others use, too: as long as 60 passes over the resamples take there (0.8 ms each on a free one)."""
+    rng = np.random.default_rng(0)
+    table, drawn = rng.random((2000, 200)), rng.integers(200, size=(2000, 200))
+    one_pass = quickest(lambda: np.take_along_axis(table, drawn, axis=1).sum(axis=1), 20)
     a, b = scores(200, 16), scores(200, 16, seed=1)
     seeds = {s: scores(200, 16, seed=s) for s in range(3)}
     for call in (lambda: mean_interval(a), lambda: paired_difference(a, b), lambda: paired_difference(seeds, b)):
-        best = np.inf
-        for _ in range(5):  # the best of five, because the machine may be busy
-            since = time.perf_counter()
-            call()
-            best = min(best, time.perf_counter() - since)
-        assert best < 0.05
+        assert quickest(call, 10) < max(0.05, 60 * one_pass)
 
 
 def test_coverage_is_near_nominal():
