@@ -111,8 +111,8 @@ def test_a_new_environment_reproduces_from_the_wheel(built, tmp_path):
     run([sys.executable, "-m", "venv", "new"], tmp_path)
     python, csd = tmp_path / "new" / "bin" / "python", tmp_path / "new" / "bin" / "csd"
     run([python, "-m", "pip", "install", "-q", str(built[1]), "-c", str(ROOT / "constraints.txt")], tmp_path)
-    where = run([python, "-c", "import calibrated_sd; print(calibrated_sd.__file__)"], tmp_path)
+    where = run([python, "-c", "import calibrated_sd; print(calibrated_sd.__file__)"], tmp_path, PYTHONPATH="")
     assert where.startswith(str(tmp_path / "new"))
-    run([csd, "reproduce", "--quick", "--output", "out"], tmp_path)
+    run([csd, "reproduce", "--quick", "--output", "out"], tmp_path, PYTHONPATH="")
     for name in ("claims.json", "summary.csv", "report.html", "figures/ood_vs_markers.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0
