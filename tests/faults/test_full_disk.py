@@ -175,5 +175,17 @@ def test_other_errors_keep_their_traceback(tmp_path, monkeypatch):
         with pytest.raises(type(error)), named_saves(tmp_path):
             raise error
     assert disk_fault(Exception("No space left on device (os error 28)")) == errno.ENOSPC
-    with largest_file(1000), pytest.raises(OutputError, match="cannot be written"), named_saves(tmp_path):
-        torch.save({"a": torch.zeros(5000)}, tmp_path / "a.pt")
+
+
+def test_torch_stopped_at_any_byte_is_a_fault_of_the_disk(tmp_path):
+    """It says so in more than one way, depending on what was still in its buffers."""
+    from calibrated_sd.records.disk_faults import named_saves
+
+    torch.save({"a": torch.zeros(5000)}, tmp_path / "a.pt")
+    whole, said = (tmp_path / "a.pt").stat().st_size, set()
+    for size in [*range(100, whole, 512), *range(whole - 300, whole, 20)]:
+        with largest_file(size), pytest.raises(OutputError, match="cannot be written") as caught, named_saves(tmp_path):
+            torch.save({"a": torch.zeros(5000)}, tmp_path / "a.pt")
+        said.add(str(caught.value.__cause__).partition(".")[0])
+    assert any("iostream" in words for words in said)
+    assert len(said) > 1

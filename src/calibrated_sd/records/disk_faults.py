@@ -27,7 +27,7 @@ _WORDS = {
 
 _AGAIN = "What was finished before is kept; run the command again, with --if-exists resume where it has that option."
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how libraries in Rust say it (safetensors, tokenizers)
-_TORCH = ("PytorchStreamWriter failed writing", "unexpected pos ")
+_TORCH = ("PytorchStreamWriter failed writing", "unexpected pos ", "basic_ios::clear: iostream error")
 
 
 def write_failed(path: str | os.PathLike[str], error: OSError) -> OutputError:
