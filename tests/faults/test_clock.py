@@ -112,6 +112,8 @@ def test_times_of_change_follow_the_steps(tmp_path):
     assert not (tmp_path / "checkpoint-11" / STATE).exists()  # it is about to be written anew
     times = [path.stat().st_mtime for path in by_time]
     assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(times))
+    order_by_step(tmp_path, 10, saved_now=False)
+    assert (tmp_path / "checkpoint-10" / STATE).exists()  # nothing will replace it
 
 
 def test_the_newest_checkpoint_is_that_of_the_last_step(make_trainer, tmp_path):

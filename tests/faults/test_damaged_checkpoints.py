@@ -1,5 +1,7 @@
 """A checkpoint that lost a part: the run goes on from the one before it and says so, or is refused; it never goes on silently."""
 
+import errno
+import io
 import shutil
 import warnings
 
@@ -62,6 +64,43 @@ def test_a_missing_shard_is_found(stopped):
     (folder / "model.safetensors.index.json").write_text("{}")
     with pytest.warns(UserWarning, match="index.json is cut off or damaged"):
         assert last_finished_checkpoint(stopped) == stopped / "checkpoint-2"
+
+
+def test_an_adapters_own_folder_is_looked_at(stopped):
+    """peft saves every adapter but the first, so TRL's teacher, below a folder of its name."""
+    inner = stopped / "checkpoint-3" / "teacher" / "adapter_model.safetensors"
+    inner.parent.mkdir()
+    shutil.copy(stopped / "checkpoint-3" / "model.safetensors", inner)
+    assert last_finished_checkpoint(stopped) == stopped / "checkpoint-3"
+    cut(inner, 0.5)
+    with pytest.warns(UserWarning, match=r"teacher/adapter_model.safetensors is cut off"):
+        assert last_finished_checkpoint(stopped) == stopped / "checkpoint-2"
+
+
+@pytest.mark.parametrize("header", [b"null", b"[]", b'{"a": {"data_offsets": [0]}}', b'{"a": 1}'])
+def test_a_header_that_is_none_is_damage(stopped, header):
+    (stopped / "checkpoint-3" / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.warns(UserWarning, match="model.safetensors is cut off or damaged"):
+        assert last_finished_checkpoint(stopped) == stopped / "checkpoint-2"
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "optimizer.pt"])
+def test_what_cannot_be_read_just_now_is_not_taken_for_damage(stopped, monkeypatch, name):
+    """A network disk that fails for a moment must not start a run from its beginning."""
+    real, before = io.open, sorted(stopped.rglob("*"))
+
+    def fail(path, *arguments, **keywords):
+        if str(path).endswith(f"checkpoint-3/{name}"):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real(path, *arguments, **keywords)
+
+    with monkeypatch.context() as patched:
+        for module in ("io.open", "builtins.open"):
+            patched.setattr(module, fail)
+        for start_anew in (False, True):
+            with pytest.raises(OutputError, match=rf"{name} cannot be read \(Input/output error\)"):
+                last_finished_checkpoint(stopped, start_anew=start_anew)
+    assert sorted(stopped.rglob("*")) == before
 
 
 def test_whole_checkpoints_are_taken_without_a_word(stopped):

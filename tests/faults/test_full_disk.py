@@ -168,12 +168,17 @@ def test_other_errors_keep_their_traceback(tmp_path, monkeypatch):
 
     for error in (
         FileNotFoundError(errno.ENOENT, "no", "x"),
+        PermissionError(errno.EPERM, "Operation not permitted"),  # of a socket, say
         RuntimeError("shape mismatch"),
         TypeError("(os error 2)"),
     ):
         assert describe_fault(error) is None
         with pytest.raises(type(error)), named_saves(tmp_path):
             raise error
+    elsewhere = PermissionError(errno.EACCES, "Permission denied", "/elsewhere/answers.json")  # e.g. of a reward
+    with pytest.raises(PermissionError), named_saves(tmp_path):
+        raise elsewhere
+    assert describe_fault(elsewhere).startswith("/elsewhere/answers.json cannot be read or written: permission denied.")
     assert disk_fault(Exception("No space left on device (os error 28)")) == errno.ENOSPC
 
 

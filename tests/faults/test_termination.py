@@ -50,6 +50,14 @@ def test_without_a_signal_nothing_changes(make_trainer, tmp_path):
     assert last_finished_checkpoint(tmp_path / "out") is None
 
 
+def test_training_that_raised_gives_the_signal_back_at_the_next_end():
+    before, stop = signal.getsignal(signal.SIGTERM), StopOnSignal()
+    stop.on_train_begin(None, None, None)  # an exception, and no end
+    stop.on_train_begin(None, None, None)
+    stop.on_train_end(None, None, None)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_any_process_stops_all(monkeypatch):
     """The others learn of it after the same step, in one reduction."""
     seen = []

@@ -42,6 +42,7 @@ def check_trainer_settings(
     from calibrated_sd.trainers.sft.config import CalibratedSFTConfig
 
     cls = CalibratedSFTConfig if sft else CalibratedSDPOConfig
+    checked = settings if organism else {**settings, "use_cpu": True, "tf32": None}  # the runs may run elsewhere
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     for key in settings:
         if key in SET_BY_JOBS:
@@ -53,10 +54,10 @@ def check_trainer_settings(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said again when the run starts
             if sft:
-                made: Any = CalibratedSFTConfig(output_dir="unused", **{**ON_CPU, **settings})
+                made: Any = CalibratedSFTConfig(output_dir="unused", **{**ON_CPU, **checked})
             else:
-                made = trainer_settings("unused", settings, steps=steps, seed=0, save_steps=1, organism=organism)
-    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:  # of libraries
+                made = trainer_settings("unused", checked, steps=steps, seed=0, save_steps=1, organism=organism)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{where} cannot be made: {shortened(reason, 1500, plain=True)}") from error
     check_ranges(made, where)

@@ -6,14 +6,16 @@ Everything is derived from what the jobs wrote, so a run that was interrupted is
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from calibrated_sd.errors import ConfigError, DataError
+from calibrated_sd.errors import CalibratedSDError, ConfigError, DataError
 from calibrated_sd.experiments.archive import write_archive
+from calibrated_sd.experiments.arm_settings import check_arms
 from calibrated_sd.experiments.claims import evaluate_claims
 from calibrated_sd.experiments.collect import BASE, RunData, load_run, summarise_run
 from calibrated_sd.experiments.provenance import provenance
@@ -236,6 +238,7 @@ def reproduce(
         DataError: jobs failed; the message names them, and what finished is kept.
     """
     plan = load_plan(recipe, profile, seeds)
+    check_arms(plan)  # before anything is changed
     prepare_output(directory, if_exists)
     spent = 0.0
     if (directory / "manifest.json").is_file():
@@ -251,8 +254,11 @@ def reproduce(
     since = time.monotonic()
     try:
         statuses = run_jobs(plan_jobs(plan, directory), workers=workers or plan.workers, progress=progress)
-    finally:
-        write_archive(directory)
+    except BaseException:
+        with contextlib.suppress(CalibratedSDError):  # what stopped it is said, not that the archive is behind
+            write_archive(directory)
+        raise
+    write_archive(directory)
     claims = write_results(directory, plan, command, round(spent + time.monotonic() - since, 1))
     failed = [folder for folder, status in statuses.items() if status != OK]
     if failed:

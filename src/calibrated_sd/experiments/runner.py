@@ -172,6 +172,7 @@ def run_jobs(
             with contextlib.suppress(CalibratedSDError):  # the others have to be ended, too, on a full disk as well
                 set_status(job.folder, CANCELLED)
         for process in active:
-            process.wait(timeout=30)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it ends with this command in any case
+                process.wait(timeout=30)
         raise
     return {job.folder: status_of(job.folder) for job in jobs}

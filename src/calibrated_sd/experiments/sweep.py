@@ -9,6 +9,7 @@ Layout of the output folder::
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -17,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from calibrated_sd.errors import DataError
+from calibrated_sd.errors import CalibratedSDError, DataError
 from calibrated_sd.experiments.archive import write_archive
 from calibrated_sd.experiments.launcher import launch, open_launcher
 from calibrated_sd.experiments.provenance import provenance
@@ -164,9 +165,11 @@ def run_sweep(
             workers=workers or (sweep.workers if executor is None else None),
             progress=progress,
         )
-    finally:
-        failed = [_put_apart(directory, job) for job in jobs if status_of(job.folder) == FAILED]
-        write_archive(directory)
+    except BaseException:
+        with contextlib.suppress(CalibratedSDError):  # what stopped it is said, not that the archive is behind
+            _keep(directory, jobs)
+        raise
+    failed = _keep(directory, jobs)
     for job in jobs:
         if statuses[job.folder] == OK:  # an earlier failure with other settings
             shutil.rmtree(apart(directory, job), ignore_errors=True)
@@ -201,6 +204,13 @@ def _take_back(directory: Path, job: Job) -> None:
         (old / "error.txt").unlink(missing_ok=True)
         old.rename(job.folder)
         _drop_empty(old.parent)
+
+
+def _keep(directory: Path, jobs: list[Job]) -> list[Path]:
+    """Put failed runs apart and archive what has finished. Returns the folders of the failed ones."""
+    failed = [_put_apart(directory, job) for job in jobs if status_of(job.folder) == FAILED]
+    write_archive(directory)
+    return failed
 
 
 def _put_apart(directory: Path, job: Job) -> Path:

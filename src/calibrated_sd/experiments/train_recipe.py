@@ -182,6 +182,7 @@ def parse_recipe(path: Path, overrides: Sequence[str], *, on_this_machine: bool 
     own_choice = [] if on_this_machine else ["--use_cpu", "true"]
     run, settings = _parse([run_cls, config_cls], path, [*overrides, *own_choice])
     check_ranges(settings, str(path))
+    check_ranges(run, str(path))
     if not on_this_machine:
         settings.use_cpu = _flag(overrides, "use_cpu", bool(raw.get("use_cpu", False)))
     return run, settings
@@ -258,8 +259,8 @@ def _parse(classes: list[type], path: Path, arguments: list[str]) -> tuple[Any, 
         run, settings = parser.parse_args_and_config(args=["--config", str(path), *arguments])
     except ConfigError:
         raise
-    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:  # of libraries
-        hint = ""
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError, ImportError) as error:
+        hint = ""  # errors of libraries, and of files that the settings name
         if "bf16" in str(error):
             hint = (
                 " This machine has no GPU for it; look at the run with --dry-run, or add --use_cpu true --bf16 false."

@@ -189,7 +189,7 @@ def adapter_config(recipe: Mapping[str, Any]) -> Any:
     modules = recipe.get("lora_target_modules")
     return LoraConfig(
         r=recipe["lora_r"],
-        lora_alpha=recipe.get("lora_alpha") or 2 * recipe["lora_r"],
+        lora_alpha=2 * recipe["lora_r"] if recipe.get("lora_alpha") is None else recipe["lora_alpha"],
         lora_dropout=0.0,
         target_modules=[m.strip() for m in modules.split(",")] if modules else "all-linear",
         task_type="CAUSAL_LM",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from calibrated_sd.errors import CalibratedSDError, OutputError
 
+_UNTOLD = -1  # torch's writer stopped half-way, and its message does not hold the system's number
 _WORDS = {
     errno.ENOSPC: ("the disk is full", "Make room on it, or use another disk"),
     errno.EDQUOT: ("the disk quota is used up", "Make room, or use another disk"),
@@ -22,8 +23,11 @@ _WORDS = {
     errno.EACCES: ("permission denied", "Change the permissions, or use another folder"),
     errno.EPERM: ("the system does not permit it", "Change the permissions or attributes, or use another folder"),
     errno.EIO: ("the disk reports an error", "Check the disk, or use another one"),
+    _UNTOLD: ("the disk is full, or a quota or a limit on file sizes is reached", "Make room, or use another disk"),
 }
 """What went wrong and what helps. None of these is a fault of the program."""
+
+_RIGHTS = (errno.EACCES, errno.EPERM)
 
 _AGAIN = "What was finished before is kept; run the command again, with --if-exists resume where it has that option."
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how libraries in Rust say it (safetensors, tokenizers)
@@ -51,19 +55,24 @@ def named_writes(path: str | os.PathLike[str]) -> Iterator[None]:
 def named_saves(folder: str | os.PathLike[str]) -> Iterator[None]:
     """The same around libraries that write many files below ``folder`` and report a full disk in their own ways.
 
-    Everything that is not a fault of the disk passes through unchanged.
+    Everything that is not a fault of the disk passes through unchanged, and so does one of a file elsewhere: a reward
+    that may not read its data is no fault of this folder.
     """
     try:
         yield
     except CalibratedSDError:
         raise
     except Exception as error:
-        number = disk_fault(error)
-        if number is None:
+        number, named = disk_fault(error), _named(error)
+        if number is None or (number in _RIGHTS and isinstance(error, OSError) and named is None):
             raise
-        named = error.filename if isinstance(error, OSError) and error.filename else folder
-        inside = Path(folder).resolve() in Path(os.fsdecode(named)).resolve().parents
-        raise write_failed(named if inside else folder, OSError(number, os.strerror(number))) from error
+        if named is not None and Path(folder).resolve() not in (path := Path(named).resolve(), *path.parents):
+            raise
+        raise write_failed(named or folder, OSError(number, "")) from error
+
+
+def _named(error: BaseException) -> str | None:
+    return os.fsdecode(error.filename) if isinstance(error, OSError) and error.filename else None
 
 
 def disk_fault(error: BaseException | None) -> int | None:
@@ -77,16 +86,15 @@ def disk_fault(error: BaseException | None) -> int | None:
         if number in _WORDS:
             return number
         if isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCH):
-            return errno.ENOSPC  # the writer's message does not hold the number; nothing else stops it half-way
+            return _UNTOLD
         error = error.__cause__
     return None
 
 
 def describe_fault(error: BaseException) -> str | None:
     """One paragraph for an error of the disk or of permissions that no one named before; None for any other error."""
-    number = disk_fault(error)
-    if number is None:
-        return None
+    number, named = disk_fault(error), _named(error)
+    if number is None or (number in _RIGHTS and isinstance(error, OSError) and named is None):
+        return None  # without a name, "permission denied" may be of a socket or a process: the traceback says where
     what, remedy = _WORDS[number]
-    named = os.fsdecode(error.filename) if isinstance(error, OSError) and error.filename else "A file"
-    return f"{named} cannot be read or written: {what}. {remedy}. {_AGAIN}"
+    return f"{named or 'A file'} cannot be read or written: {what}. {remedy}. {_AGAIN}"

@@ -24,6 +24,9 @@ WORDS = {
     type(None): "null",
 }
 
+WIDER: dict[str, type] = {"scale_rewards": bool, "fsdp": bool}
+"""Fields of trl and transformers that take more, by their documentation, than their annotation says."""
+
 
 def check_settings(values: Mapping[str, Any], cls: type, where: str, *, text: bool = False) -> None:
     """Check each value against the annotation of the field of its name; other names are passed over.
@@ -41,13 +44,17 @@ def check_settings(values: Mapping[str, Any], cls: type, where: str, *, text: bo
         if name not in values or (values[name] is None and default is None):
             continue
         value = values[name]
-        if (text and isinstance(value, str)) or fits(value, hint):
+        if (text and isinstance(value, str)) or fits(value, hint) or (name in WIDER and fits(value, WIDER[name])):
             continue
         advice = ""
-        if isinstance(value, str) and _is_number(value):
+        if any(isinstance(one, str) and _is_number(one) for one in _inner(value)):
             advice = " YAML reads it as text: a number stands without quotes and has a dot before its e, as in 5.0e-4."
         elif isinstance(value, bool):
             advice = " YAML reads on, yes, off and no as true and false; text of that kind stands in quotes."
+        elif isinstance(value, list) and fits("", hint):
+            advice = " Write several in one text, separated by commas."
+        elif isinstance(value, (int, float)) and fits("", hint):
+            advice = " Text that looks like a number stands in quotes."
         raise ConfigError(f"{name} in {where} must be {' or '.join(_said(hint))}, got {shortened(value)}.{advice}")
 
 
@@ -104,6 +111,11 @@ def _said(hint: Any) -> list[str]:
     if origin is dict and inner and inner[1] is not Any:
         return [f"a mapping to {_said(inner[1])[0]}"]
     return [WORDS.get(origin or hint, "text")]
+
+
+def _inner(value: Any) -> list[Any]:
+    """A value, or what a list holds."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _is_number(value: str) -> bool:

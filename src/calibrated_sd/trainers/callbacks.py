@@ -45,10 +45,14 @@ class JsonlLogCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         kept = []
-        if state.global_step and self.path.exists():
-            repair_tail(self.path)
-            kept = [line for line in read_jsonl(self.path, check_version=False) if line["step"] <= state.global_step]
-            there = {line["step"] for line in kept}  # a damaged file lacks some, and the checkpoint has them, too
+        if state.global_step:
+            if self.path.exists():
+                repair_tail(self.path)
+                lines = read_jsonl(self.path, check_version=False)
+                kept = [line for line in lines if line["step"] <= state.global_step]
+            there = {
+                line["step"] for line in kept
+            }  # a damaged or lost file lacks some, and the checkpoint has them, too
             kept += [_finite(line) for line in state.log_history if line["step"] not in there]
             kept.sort(key=lambda line: line["step"])
         write_jsonl(self.path, kept)

@@ -20,4 +20,4 @@ class CheckpointOrder(TrainerCallback):
         """Look where a checkpoint may be saved after this step."""
         if args.save_total_limit and state.is_world_process_zero:
             with contextlib.suppress(OSError):  # a file system that keeps no such times is no reason to stop training
-                order_by_step(args.output_dir, state.global_step)
+                order_by_step(args.output_dir, state.global_step, saved_now=control.should_save)

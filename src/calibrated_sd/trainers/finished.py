@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import OutputError
-from calibrated_sd.trainers.whole import damage
+from calibrated_sd.trainers.whole import damage, unreadable
 
 STATE = "trainer_state.json"
 """The file that transformers writes last into a checkpoint."""
@@ -33,7 +33,7 @@ def last_finished_checkpoint(
         start_anew: None, with a warning, where there are finished checkpoints and all of them are damaged.
 
     Raises:
-        OutputError: all finished checkpoints are damaged, and not ``start_anew``.
+        OutputError: all finished checkpoints are damaged, and not ``start_anew``; or one cannot be read, which may pass.
     """
     passed_over: list[tuple[Path, str]] = []
     damaged = False
@@ -56,16 +56,17 @@ def last_finished_checkpoint(
     return None
 
 
-def order_by_step(folder: str | Path, step: int) -> None:
+def order_by_step(folder: str | Path, step: int, *, saved_now: bool = True) -> None:
     """Let the times of change of older checkpoints follow their steps, whatever the clock did between them.
 
     transformers deletes the oldest by these times. After a clock was set back, that would be the one just written.
     Checkpoints of a later step than the present one are left-overs of a run that went on from an earlier one: they come
-    first. One of the present step, too, is written anew, and does not count as finished until it is.
+    first. One of the present step, too, is written anew if something is ``saved_now``, and does not count as finished
+    until it is.
     """
     paths = _by_step(Path(folder))
     for path in paths:
-        if _step(path) == step:
+        if _step(path) == step and saved_now:
             (path / STATE).unlink(missing_ok=True)
             os.utime(path)
     wanted = [p for p in paths if _step(p) > step] + [p for p in paths if _step(p) < step]
@@ -125,5 +126,7 @@ def _by_step(folder: Path) -> list[Path]:
 def _is_finished(state: Path) -> bool:
     try:
         return "global_step" in json.loads(state.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):  # not there, cut off
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):  # not there, cut off
         return False
+    except OSError as error:
+        raise unreadable(state, error) from error

@@ -31,7 +31,9 @@ class StopOnSignal(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         """Listen. Signals reach the main thread alone; elsewhere this does nothing."""
         self.stopped_at, self._asked = None, False
-        if threading.current_thread() is threading.main_thread():
+        if (
+            threading.current_thread() is threading.main_thread() and not self._installed
+        ):  # training that raised left it
             self._before = signal.signal(signal.SIGTERM, self._note)
             self._installed = True
 

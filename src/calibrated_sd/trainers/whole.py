@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from calibrated_sd.errors import DataError
+from calibrated_sd.errors import DataError, OutputError
 
 OURS = ("ema_teacher", "rollouts_")
 """How the names of safetensors files begin that are not the model's weights."""
@@ -29,12 +29,18 @@ def damage(folder: Path, required: Sequence[str] = ()) -> str | None:
         required: names of files that it has in any case.
 
     A checkpoint of weights alone (`save_only_model`) lacks optimizer, scheduler and random state together, and is whole.
+
+    Raises:
+        OutputError: a file cannot be read, which says nothing of what is in it.
     """
-    entries = sorted(folder.iterdir())
-    for file in entries:
-        if file.is_file() and (problem := _problem(file)):
-            return f"{file.name} {problem}"
-    names = [entry.name for entry in entries]
+    for file in sorted(folder.rglob("*")):  # adapters and DeepSpeed have folders of their own
+        try:
+            problem = _problem(file) if file.is_file() else None
+        except OSError as error:
+            raise unreadable(file, error) from error
+        if problem:
+            return f"{file.relative_to(folder).as_posix()} {problem}"
+    names = [entry.name for entry in sorted(folder.iterdir())]
     for name in required:
         if name not in names:
             return f"{name} is missing"
@@ -45,6 +51,14 @@ def damage(folder: Path, required: Sequence[str] = ()) -> str | None:
     return _missing(names)
 
 
+def unreadable(file: Path, error: OSError) -> OutputError:
+    """The error for a checkpoint's file that the system does not give."""
+    return OutputError(
+        f"{file} cannot be read ({error.strerror}), so it is not known whether the run can go on from there. Nothing was "
+        "changed. Change its permissions or wait for the disk, and run the command again."
+    )
+
+
 def check_weights(model: str) -> None:
     """Refuse a model folder whose weights cannot be read or are cut off; names of models on a hub pass.
 
@@ -52,7 +66,11 @@ def check_weights(model: str) -> None:
         DataError: the file, and what is wrong with it.
     """
     for file in sorted(Path(model).glob("*.safetensors")):
-        if problem := _problem(file):
+        try:
+            problem = _problem(file)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+        if problem:
             raise DataError(
                 f"{file} {problem}. Give another model, change its permissions, or save or download it again."
             )
@@ -63,15 +81,14 @@ def _problem(file: Path) -> str | None:
         if file.suffix == ".safetensors":
             whole = _whole_safetensors(file)
         elif file.suffix in (".pt", ".pth", ".bin"):  # PyTorch's are zip files, whose table of contents is at the end
-            whole = zipfile.is_zipfile(file)
+            with open(file, "rb") as stream:  # given a name, is_zipfile takes an error of the system for another format
+                whole = zipfile.is_zipfile(stream)
         elif file.suffix == ".json":
             data = json.loads(file.read_text(encoding="utf-8"))
             whole = not file.name.endswith(".index.json") or isinstance(data["weight_map"], dict)
         else:
             whole = True
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError, struct.error):
+    except (ValueError, LookupError, TypeError, AttributeError, struct.error):
         whole = False
     return None if whole else "is cut off or damaged"
 

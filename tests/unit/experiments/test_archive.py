@@ -206,7 +206,7 @@ RECIPE = {
     "model": "organism", "steps": 2, "eval_steps": [1, 2], "seeds": [0, 1], "n_train_problems": 8, "eval_problems": 6,
     "eval_samples": 2, "mid_problems": 6, "mid_samples": 2, "ladder_problems": 6, "ladder_screen": 2, "ladder_samples": 1,
     "trace_rollouts": 1, "best": "projection", "profiles": {"default": {}, "quick": {}, "full": {}},
-    "trainer": {"learning_rate": 5e-4, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1},
+    "trainer": {"learning_rate": 5e-4, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1},
     "arms": {
         "sdpo": {"label": "SDPO"},
         "policy_gradient": {"label": "PG", "trainer": {"distillation_weight": 0.0}},

@@ -66,6 +66,17 @@ def refused(path, message):
         (SDPO, {"grader": "boxd"}, "Did you mean 'boxed'"),
         (SDPO, {"reward": "mine"}, "module:function"),
         (SDPO, {"problems": " "}, "problems is empty"),
+        (SDPO, {"teacher_sync_steps": 0}, "a whole number from 1"),
+        (SDPO, {"teacher_update_rate": 7.0}, "from 0 to 1"),
+        (SDPO, {"adam_beta1": 1.5}, "from 0 to 1"),
+        (SDPO, {"lora_r": 4, "lora_alpha": -4}, "lora_alpha in .* above 0"),
+        (SDPO, {"scale_rewards": "false"}, "group, batch or none"),
+        (SDPO, {"report_to": None}, "Write none to report nowhere"),
+        (SDPO, {"accelerator_config": "missing.json"}, "missing.json"),
+        # advice
+        (SDPO, {"run_name": 123}, "stands in quotes"),
+        (SDPO, {"lora_r": 4, "lora_target_modules": ["q_proj", "v_proj"]}, "in one text, separated by commas"),
+        (SDPO, {"reward_weights": ["1e-1"]}, "has a dot before its e"),
         # sweeps
         (SWEEP, {"seeds": 10**12}, r"up to 1000, got 1000000000000. To train one seed, write \[1"),
         (SWEEP, {"seeds": [1, 1]}, "different whole numbers"),
@@ -112,6 +123,28 @@ def refused(path, message):
 )  # fmt: skip
 def test_values_that_no_run_could_have(tmp_path, name, changes, message):
     refused(edited(tmp_path, name, changes), message)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (SDPO, {"scale_rewards": True}),  # bool by TRL's documentation, str by its annotation
+        (SDPO, {"scale_rewards": False}),
+        (SDPO, {"scale_rewards": "batch"}),
+        (SWEEP, {"grid": {"calibration_strength": [1.0], "scale_rewards": [True, False]}}),
+        (SDPO, {"save_strategy": "no", "save_steps": 0}),
+        (SDPO, {"save_steps": 0.25}),
+        (SDPO, {"logging_strategy": "epoch", "logging_steps": 0}),
+        (SDPO, {"num_train_epochs": -1, "max_steps": 10}),
+        (SDPO, {"learning_rate": "1e-5"}),  # what YAML makes of 1e-5
+        (SDPO, {"max_grad_norm": 0, "warmup_steps": 0.1, "report_to": ["none"], "top_k": -1, "beta": 0.0}),
+        (SWEEP, {"settings/model": "some/model", "settings/problems": "p.jsonl", "settings/bf16": True, "settings/tf32": True,
+                 "settings/use_cpu": False, "evaluation/suites": {"far": {"problems": "p.jsonl", "role": "far"}}, "landmarks": ["base"]}),
+    ],
+)  # fmt: skip
+def test_values_that_libraries_take(tmp_path, name, changes):
+    """Also those of a machine with a GPU, and what the annotations of fields do not tell."""
+    validate_file(edited(tmp_path, name, changes))
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(

@@ -33,6 +33,13 @@ def test_a_resumed_run_drops_the_lines_after_its_checkpoint(tmp_path):
     assert lines(path) == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.2}, {"step": 3, "loss": 0.31}]
 
 
+def test_a_lost_file_is_made_again_from_the_checkpoint(tmp_path):
+    path, resumed = tmp_path / "train.jsonl", state(2)
+    resumed.log_history = [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.2}]
+    JsonlLogCallback(path).on_train_begin(None, resumed, None)
+    assert lines(path) == resumed.log_history
+
+
 def test_a_run_from_the_start_starts_the_file_anew(tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text('{"step": 1, "loss": 9.0}\n')
