@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange, reduce
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from calibrated_sd.objectives.divergences import LOG_ZERO, forward_kl, widen
@@ -106,8 +106,8 @@ def kl_decomposition(p_logps: Logps, q_logps: Logps, marker_ids: MarkerIds) -> K
     return KLParts(total=total, coarse=coarse, inside=inside, outside=total - coarse - inside)
 
 
-def spread(per_token: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes 1"]:
-    """One number per position, shaped to broadcast over the vocabulary."""
+def spread(per_token: Float[Tensor, "*axes"] | Bool[Tensor, "*axes"]) -> Tensor:
+    """One number (or condition) per position, (B, T), shaped to broadcast over the vocabulary, (B, T, 1)."""
     return rearrange(per_token, "... -> ... 1")
 
 

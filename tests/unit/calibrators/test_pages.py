@@ -21,3 +21,10 @@ def test_the_table_lists_every_method_with_its_kind_range_and_first_value():
         for name, cls in CALIBRATORS.items()
     }
     assert table == expected
+
+
+def test_the_readme_names_every_method_once():
+    readme = (FOLDER.parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.search(r"^\| `calibration_method` .+\n(?:\|.+\n)+", readme, re.MULTILINE)[0].splitlines()[2:]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(CALIBRATORS)

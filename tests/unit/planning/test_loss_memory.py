@@ -119,13 +119,18 @@ def test_a_policy_gradient_and_a_hybrid(compare):
 
 def check_method(compare, name):
     modes = ["jsd"] if issubclass(CALIBRATORS[name], Divergence) else ["topk_logits", "jsd"]
-    for mode in modes:
-        for chunk in (None, CHUNK):
-            measured, estimated = compare(**MODES[mode], **settings_of(name), chunk_size=chunk)
-            tables = (measured - estimated) / (4 * VOCAB * (chunk or ROWS * WIDTH))
-            assert 0.6 * estimated <= measured <= 1.05 * estimated, (
-                f"{mode}, {chunk=}: `loss_tables` is off by {tables:.1f}"
-            )
+    found = {
+        (mode, chunk): compare(**MODES[mode], **settings_of(name), chunk_size=chunk)
+        for mode in modes
+        for chunk in (None, CHUNK)
+    }
+    off = {
+        (mode, chunk): round((measured - estimated) / (4 * VOCAB * (chunk or ROWS * WIDTH)), 1)
+        for (mode, chunk), (measured, estimated) in found.items()
+    }
+    said = f"add the largest of these to `loss_tables`, which is {CALIBRATORS[name].loss_tables}: {off}"
+    assert all(0.6 * estimated <= measured <= 1.05 * estimated for measured, estimated in found.values()), said
+    assert max(off.values()) > -1.6, said  # the mode that needs most is not overstated by more than a table and a half
 
 
 @pytest.mark.parametrize("name", ["projection", "floor", "mix_to_floor"])
