@@ -85,6 +85,10 @@ class WordProblem:
         """The number that a candidate makes."""
         return _MAKES[self.family](x, *self.parameters)
 
+    def off(self, x: int) -> int:
+        """How far what a candidate makes is from what is needed; 0 for the right one."""
+        return abs(self.makes(x) - self.need)
+
     def working(self, x: int) -> str:
         """The sums that lead from a candidate to what it makes, e.g. ``"4+3=7, 4*7=28"``."""
         if self.family == "product":

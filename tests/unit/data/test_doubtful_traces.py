@@ -72,10 +72,12 @@ def test_a_search_that_does_not_give_up_is_right_and_doubts_once_per_failed_try(
     text = search(problem, random.Random(seed))
     assert text.startswith("<think>\n")
     assert text.endswith(f"</think>\nThe answer is \\boxed{{{problem.answer}}}.")
-    failed = text.count(f", need {problem.need}.") - 1
     rejections = "|".join(re.escape(phrase) for phrase, _ in REJECT)
-    assert len(re.findall(rf"need {problem.need}\. (?:{rejections})", text)) == failed
-    assert failed < len(problem.candidates)
+    tries = re.findall(rf"=(\d+), need {problem.need}, off by (\d+)\. ({rejections})?", text)
+    assert len(tries) == text.count(", need ") <= len(problem.candidates)
+    assert [int(off) for _, off, _ in tries] == [abs(int(made) - problem.need) for made, _, _ in tries]
+    assert [bool(rejected) for *_, rejected in tries] == [True] * (len(tries) - 1) + [False]
+    assert tries[-1][1] == "0"
 
 
 @given(ANY, SEEDS)
