@@ -7,7 +7,7 @@ import sys
 CSD = [sys.executable, "-m", "calibrated_sd.cli.main"]
 
 
-def run(*arguments, timeout=280, **options):
+def run(*arguments, timeout=900, **options):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
     return subprocess.run(
         [*CSD, *map(str, arguments)],

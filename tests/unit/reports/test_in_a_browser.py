@@ -21,6 +21,12 @@ POLICY = "Content-Security-Policy"
 def runs_something(page, tmp_path):
     """Whether a script ran when the page was opened; asks the document itself."""
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ]
     done = subprocess.run(
         [*command, "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
         capture_output=True,
