@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import resource
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +16,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from calibrated_sd.errors import CalibratedSDError
-
-# A setting that makes a list of its own size is then a MemoryError with its case, not a killed process.
-resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 EXAMPLES = int(os.environ.get("CSD_FUZZ_EXAMPLES", "60"))
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +30,7 @@ def test_a_part_of_the_fuzzing(file, record_property):
     [tried] = re.findall(rf"bad input, {file.stem}: ([\d,]+) tried, failures 0", done.stdout)
     assert int(tried.replace(",", "")) >= 15
     record_property(COUNTED, [f"bad input, {file.stem}", int(tried.replace(",", ""))])
+
+
+def test_the_bound_on_memory_is_for_the_campaign_only():
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] != 12 * 2**30
