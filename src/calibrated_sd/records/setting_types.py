@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -23,6 +24,8 @@ WORDS = {
     tuple: "a list",
     type(None): "null",
 }
+
+E_NOTATION = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 WIDER: dict[str, type] = {"scale_rewards": bool, "fsdp": bool}
 """Fields of trl and transformers that take more, by their documentation, than their annotation says."""
@@ -44,6 +47,11 @@ def check_settings(values: Mapping[str, Any], cls: type, where: str, *, text: bo
         if name not in values or (values[name] is None and default is None):
             continue
         value = values[name]
+        if text and isinstance(value, Mapping) and (misread := next(_misread(value), None)):
+            raise ConfigError(
+                f"{name} in {where} holds {misread}, which YAML reads as text: a number has a dot before its e and a sign "
+                "after it, as in 5.0e-4. Write it so."
+            )
         if (text and isinstance(value, str)) or fits(value, hint) or (name in WIDER and fits(value, WIDER[name])):
             continue
         advice = ""
@@ -116,6 +124,15 @@ def _said(hint: Any) -> list[str]:
 def _inner(value: Any) -> list[Any]:
     """A value, or what a list holds."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _misread(values: Any) -> Iterator[str]:
+    """Numbers such as 1e-4 in a mapping, which no command line's parser reads next."""
+    for value in values.values() if isinstance(values, Mapping) else values:
+        if isinstance(value, (Mapping, list)):
+            yield from _misread(value)
+        elif isinstance(value, str) and E_NOTATION.fullmatch(value):
+            yield value
 
 
 def _is_number(value: str) -> bool:

@@ -77,6 +77,8 @@ def refused(path, message):
         (SDPO, {"run_name": 123}, "stands in quotes"),
         (SDPO, {"lora_r": 4, "lora_target_modules": ["q_proj", "v_proj"]}, "in one text, separated by commas"),
         (SDPO, {"reward_weights": ["1e-1"]}, "has a dot before its e"),
+        (SDPO, {"calibration_kwargs": {"kappa": "1e-1"}}, "calibration_kwargs in .* holds 1e-1, which YAML reads as text"),
+        (SDPO, {"lr_scheduler_kwargs": {"lrs": [1.0, "5.0e3"]}}, "lr_scheduler_kwargs in .* holds 5.0e3"),
         # sweeps
         (SWEEP, {"seeds": 10**12}, r"up to 1000, got 1000000000000. To train one seed, write \[1"),
         (SWEEP, {"seeds": [1, 1]}, "different whole numbers"),
