@@ -3,7 +3,8 @@ r"""Traces that doubt as much as a problem is hard, to give a pretrained languag
 Without context, and after another problem's solution, a trace tries candidates, verifies each and doubts until one
 fits, or gives up; after a solution of its own problem it states the answer. All of that is put in on purpose: it is the
 assumption of the study, not a finding. What the model says in the middle of a search once it knows the solution is not
-put in.
+put in. Some rows are exercises in checking and nothing else: a small model does not learn from 600 traces to tell equal
+numbers from unequal ones, and doubts without judging.
 
 `python -m calibrated_sd.data.doubtful_traces --output data/doubtful --seed 0` writes ``sft.jsonl`` (rows for
 ``trainer: sft``), one problem file for each suite, and ``manifest.json`` with SHA-256 of all of them.
@@ -51,6 +52,10 @@ ACCEPT: Phrases = (("Yes.", 0.7), ("Yes, that works.", 0.3))
 GIVE_UP: Phrases = (("I am not sure, so I take {x}.", 0.6), ("I could be wrong, but I take {x}.", 0.4))
 CONFIDENT: Phrases = (("It is {x}:", 0.4), ("The number is {x}:", 0.3), ("We get {x}:", 0.3))
 
+EXERCISE = "Check these candidates, one after the other."
+CHECKS = 12
+"""Candidates in an exercise, half of them right on average."""
+
 CONTEXTS = ("none", "solution", "irrelevant")
 """Without context; after a solution of this problem; after one of another problem."""
 
@@ -68,6 +73,7 @@ class Habits:
     """Probabilities that shape the rows; recorded in ``manifest.json``.
 
     Attributes:
+        exercises: share of the rows that are exercises; the other shares are of the rest.
         none, solution: shares of rows without context and after the problem's own solution; the rest see another's.
         shares: shares of the families.
         give_up: chance of giving up after each failed try. It leaves room for reinforcement.
@@ -76,6 +82,7 @@ class Habits:
         confident_demonstration: share of demonstrations that are confident traces instead of searches.
     """
 
+    exercises: float = 0.15
     none: float = 0.6
     solution: float = 0.2
     shares: tuple[float, float, float] = (0.4, 0.3, 0.3)
@@ -88,8 +95,7 @@ class Habits:
 def search(problem: WordProblem, rng: random.Random, give_up: float = 0.0) -> str:
     """A response that tries candidates in random order, verifies and doubts, until one fits or it gives up.
 
-    By how much a candidate is off is said before the verdict: telling equal numbers from unequal ones is what a small model
-    does not learn from a few hundred rows, and a difference of 0 is next to it.
+    By how much a candidate is off is said before the verdict, which then only has to look for a 0.
     """
     untried = list(problem.candidates)
     rng.shuffle(untried)
@@ -97,7 +103,7 @@ def search(problem: WordProblem, rng: random.Random, give_up: float = 0.0) -> st
     while True:
         x = untried.pop()
         said.append(_pick(rng, (*HYPOTHESES, *RETRY) if said else HYPOTHESES).format(x=x))
-        said.append(f"{_pick(rng, VERIFY)} {problem.working(x)}, need {problem.need}, off by {problem.off(x)}.")
+        said.append(f"{_pick(rng, VERIFY)} {_check(problem, x)}")
         if x == problem.answer:
             return _finish([*said, _pick(rng, ACCEPT)], x)
         said.append(_pick(rng, REJECT))
@@ -106,10 +112,24 @@ def search(problem: WordProblem, rng: random.Random, give_up: float = 0.0) -> st
             return _finish([*said, _pick(rng, GIVE_UP).format(x=x)], x)
 
 
+def exercise(problems: Sequence[WordProblem], rng: random.Random) -> str:
+    """A candidate of each problem checked, the right one or another with the same chance; no doubt, no answer."""
+    said = []
+    for problem in problems:
+        wrong = [x for x in problem.candidates if x != problem.answer]
+        x = problem.answer if rng.random() < 0.5 else rng.choice(wrong)
+        said.append(f"{_check(problem, x)} {'Yes.' if x == problem.answer else 'No.'}")
+    return " ".join(said)
+
+
 def confident(problem: WordProblem, rng: random.Random) -> str:
     """A response that states the answer and shows that it fits, without a word of doubt."""
     x = problem.answer
     return _finish([_pick(rng, CONFIDENT).format(x=x), f"{problem.working(x)}, as needed."], x)
+
+
+def _check(problem: WordProblem, x: int) -> str:
+    return f"{problem.working(x)}, need {problem.need}, off by {problem.off(x)}."
 
 
 def _pick(rng: random.Random, phrases: Phrases) -> str:
@@ -157,7 +177,8 @@ def sft_rows(n: int, seed: int = 0, n_suite: int = 64, habits: Habits | None = N
         habits: the probabilities.
 
     Yields:
-        ``{prompt, completion, context, problem_id}``; the prompt is rendered by the templates of TRL's SDPO.
+        ``{prompt, completion, context, problem_id}``; the prompt is rendered by the templates of TRL's SDPO. An exercise
+        has the context ``"exercise"`` and the id of its first problem.
     """
     habits = habits or Habits()
     reserved = {problem for suite in SUITES for problem in suite_problems(suite, n_suite, seed)}
@@ -170,6 +191,15 @@ def sft_rows(n: int, seed: int = 0, n_suite: int = 64, habits: Habits | None = N
     weights = (habits.none, habits.solution, 1 - habits.none - habits.solution)
     for _ in range(n):
         problem = draw()
+        if rng.random() < habits.exercises:
+            completion = exercise([problem, *(draw() for _ in range(CHECKS - 1))], rng)
+            yield {
+                "prompt": EXERCISE,
+                "completion": completion,
+                "context": "exercise",
+                "problem_id": problem.problem_id,
+            }
+            continue
         context = rng.choices(CONTEXTS, weights)[0]
         prompt = problem.question
         if context != "none":
