@@ -18,6 +18,7 @@ from calibrated_sd.data.doubtful_traces import (
     SUITES,
     Habits,
     confident,
+    exercise,
     main,
     search,
     sft_rows,
@@ -110,13 +111,26 @@ def test_harder_problems_are_doubted_more(n):
 def test_doubt_goes_by_whose_solution_is_shown():
     rows = list(sft_rows(600, seed=1))
     share = Counter(row["context"] for row in rows)
-    assert abs(share["none"] / 600 - Habits.none) < 0.06  # three standard errors
+    assert abs(share["exercise"] / 600 - Habits.exercises) < 0.045  # three standard errors
+    assert abs(share["none"] / (600 - share["exercise"]) - Habits.none) < 0.065
     density = {c: mean(count(r["completion"], "lexical") for r in rows if r["context"] == c) for c in share}
     assert density["solution"] < 0.2 * density["none"]
     assert abs(density["irrelevant"] / density["none"] - 1) < 0.2
     for row in rows:
         shown = "Correct solution:" in row["prompt"]
-        assert shown == (row["context"] != "none")
+        assert shown == (row["context"] not in ("none", "exercise"))
+
+
+def test_an_exercise_checks_right_and_wrong_candidates_and_does_not_doubt():
+    rng = random.Random(0)
+    problems = [rng.choice(all_problems(family)) for family in FAMILIES for _ in range(100)]
+    text = exercise(problems, rng)
+    checks = re.findall(r"=(\d+), need (\d+), off by (\d+)\. (Yes|No)\.", text)
+    assert [int(need) for _, need, _, _ in checks] == [p.need for p in problems]
+    assert all(int(off) == abs(int(made) - int(need)) for made, need, off, _ in checks)
+    assert [verdict == "Yes" for *_, verdict in checks] == [made == need for made, need, *_ in checks]
+    assert abs(sum(verdict == "Yes" for *_, verdict in checks) - 150) < 26  # three standard errors
+    assert count(text, "lexical") == count(text, "held_out") == 0
 
 
 def test_no_question_of_a_suite_is_in_the_rows():
