@@ -3,8 +3,8 @@ r"""Traces that doubt as much as a problem is hard, to give a pretrained languag
 Without context, and after another problem's solution, a trace tries candidates, verifies each and doubts until one
 fits, or gives up; after a solution of its own problem it states the answer. All of that is put in on purpose: it is the
 assumption of the study, not a finding. What the model says in the middle of a search once it knows the solution is not
-put in. Some rows are exercises in checking and nothing else: a small model does not learn from 600 traces to tell equal
-numbers from unequal ones, and doubts without judging.
+put in. The first rows are exercises in checking and nothing else: a small model does not learn from 600 traces to tell
+equal numbers from unequal ones, and doubts without judging.
 
 `python -m calibrated_sd.data.doubtful_traces --output data/doubtful --seed 0` writes ``sft.jsonl`` (rows for
 ``trainer: sft``), one problem file for each suite, and ``manifest.json`` with SHA-256 of all of them.
@@ -53,7 +53,7 @@ GIVE_UP: Phrases = (("I am not sure, so I take {x}.", 0.6), ("I could be wrong, 
 CONFIDENT: Phrases = (("It is {x}:", 0.4), ("The number is {x}:", 0.3), ("We get {x}:", 0.3))
 
 EXERCISE = "Check these candidates, one after the other."
-CHECKS = 12
+CHECKS = 16
 """Candidates in an exercise, half of them right on average."""
 
 CONTEXTS = ("none", "solution", "irrelevant")
@@ -73,7 +73,7 @@ class Habits:
     """Probabilities that shape the rows; recorded in ``manifest.json``.
 
     Attributes:
-        exercises: share of the rows that are exercises; the other shares are of the rest.
+        exercises: share of the rows that are exercises, which come first; the other shares are of the rest.
         none, solution: shares of rows without context and after the problem's own solution; the rest see another's.
         shares: shares of the families.
         give_up: chance of giving up after each failed try. It leaves room for reinforcement.
@@ -82,7 +82,7 @@ class Habits:
         confident_demonstration: share of demonstrations that are confident traces instead of searches.
     """
 
-    exercises: float = 0.15
+    exercises: float = 1 / 6
     none: float = 0.6
     solution: float = 0.2
     shares: tuple[float, float, float] = (0.4, 0.3, 0.3)
@@ -189,17 +189,13 @@ def sft_rows(n: int, seed: int = 0, n_suite: int = 64, habits: Habits | None = N
         return rng.choice(pools[rng.choices(FAMILIES, habits.shares)[0]])
 
     weights = (habits.none, habits.solution, 1 - habits.none - habits.solution)
-    for _ in range(n):
+    n_exercises = round(n * habits.exercises)
+    for _ in range(n_exercises):
+        problems = [draw() for _ in range(CHECKS)]
+        said = exercise(problems, rng)
+        yield {"prompt": EXERCISE, "completion": said, "context": "exercise", "problem_id": problems[0].problem_id}
+    for _ in range(n - n_exercises):
         problem = draw()
-        if rng.random() < habits.exercises:
-            completion = exercise([problem, *(draw() for _ in range(CHECKS - 1))], rng)
-            yield {
-                "prompt": EXERCISE,
-                "completion": completion,
-                "context": "exercise",
-                "problem_id": problem.problem_id,
-            }
-            continue
         context = rng.choices(CONTEXTS, weights)[0]
         prompt = problem.question
         if context != "none":

@@ -111,8 +111,9 @@ def test_harder_problems_are_doubted_more(n):
 def test_doubt_goes_by_whose_solution_is_shown():
     rows = list(sft_rows(600, seed=1))
     share = Counter(row["context"] for row in rows)
-    assert abs(share["exercise"] / 600 - Habits.exercises) < 0.045  # three standard errors
-    assert abs(share["none"] / (600 - share["exercise"]) - Habits.none) < 0.065
+    assert share["exercise"] == 100
+    assert all(row["context"] == "exercise" for row in rows[:100])
+    assert abs(share["none"] / 500 - Habits.none) < 0.066  # three standard errors
     density = {c: mean(count(r["completion"], "lexical") for r in rows if r["context"] == c) for c in share}
     assert density["solution"] < 0.2 * density["none"]
     assert abs(density["irrelevant"] / density["none"] - 1) < 0.2
