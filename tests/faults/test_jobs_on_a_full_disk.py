@@ -117,22 +117,24 @@ def test_training_with_any_room(disk, model_path, tmp_path, capsys, record_prope
     recipe = train_recipe(tmp_path, model_path)
     assert run_csd(capsys, "train", "--config", recipe, "--output", tmp_path / "out").code == 0
     expected, room, refused = trained(tmp_path / "out"), 0, 0
-    while True:
-        out = disk.path / f"out_{room}"
-        disk.leave(room)
-        done = run_csd(capsys, "train", "--config", recipe, "--output", out)
-        if done.code == 0:
-            break
-        done.refused(out)
-        refused += 1
-        whole_json(out)
-        disk.grow()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            policy = "resume" if (out / "manifest.json").exists() else "raise"
-            assert run_csd(capsys, "train", "--config", recipe, "--output", out, "--if-exists", policy).code == 0
-        assert trained(out) == expected, room
-        subprocess.run(["rm", "-rf", str(out)], check=True)
-        room += 8
-    record_property(COUNTED, ["full disk under csd train", refused])
+    try:
+        while True:
+            out = disk.path / f"out_{room}"
+            disk.leave(room)
+            done = run_csd(capsys, "train", "--config", recipe, "--output", out)
+            if done.code == 0:
+                break
+            done.refused(out)
+            refused += 1
+            whole_json(out)
+            disk.grow()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                policy = "resume" if (out / "manifest.json").exists() else "raise"
+                assert run_csd(capsys, "train", "--config", recipe, "--output", out, "--if-exists", policy).code == 0
+            assert trained(out) == expected, room
+            subprocess.run(["rm", "-rf", str(out)], check=True)
+            room += 8
+    finally:
+        record_property(COUNTED, ["full disk under csd train", refused])
     assert refused > 20

@@ -1,6 +1,8 @@
 """Any text as a completion, a problem or an answer: counted, graded, stripped and put into templates, without a silent mistake."""
 
 import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from fuzzing import TRICKY, fuzz, text
@@ -14,6 +16,7 @@ from calibrated_sd.contexts.rendering import fill, render_reprompt
 from calibrated_sd.contexts.strip import strip_thinking
 from calibrated_sd.evaluation.grading import extract_boxed, get_grader, graded_part, normalise_answer
 from calibrated_sd.markers import MARKER_SETS, MarkerSet, count_markers, find_spans
+from calibrated_sd.markers.lexicon import Phrase
 
 SETS = [MarkerSet.load(name) for name in MARKER_SETS]
 
@@ -29,6 +32,37 @@ def test_counting(completion, prompt, markers):
 def count_all(completion, markers):
     """With nothing quoted from a prompt there can only be more."""
     return find_spans(completion, markers)
+
+
+def plain_words(markers):
+    """Form → phrase: one word, counted wherever it stands."""
+    bare = [
+        entry
+        for entry in markers.entries
+        if entry
+        == replace(
+            Phrase(entry.text, entry.kind), also=entry.also, distinct_from=entry.distinct_from, token=entry.token
+        )
+    ]
+    return {form: entry.text for entry in bare for form in entry.forms if form.isalpha()}
+
+
+WORDS = {markers.name: plain_words(markers) for markers in SETS if markers.mode == "word"}
+STYLES = [str.lower, str.upper, str.capitalize]
+
+
+@fuzz
+@given(st.data(), st.sampled_from(sorted(WORDS)))
+def test_words_between_others_are_counted_one_by_one(data, name):
+    """Built from a list of words, so the right count is that of the list."""
+    assert len(WORDS["lexical"]) > 10
+    drawn = data.draw(st.lists(st.tuples(st.sampled_from(sorted(WORDS[name])), st.sampled_from(STYLES)), max_size=30))
+    fillers = data.draw(
+        st.lists(st.sampled_from(["seven apples", ", the river;", "- 3 -", "\n\nx", "…"]), min_size=31, max_size=31)
+    )
+    words = [style(word) for word, style in drawn]
+    completion = " ".join(part for pair in zip(fillers, [*words, ""], strict=False) for part in pair)
+    assert count_markers(completion, name) == Counter(WORDS[name][word] for word, _ in drawn)
 
 
 @fuzz

@@ -161,7 +161,9 @@ def _transformers(settings: EngineSettings, adapter: Adapter | None) -> Engine:
     name = settings.model
     tokenizer = _load("tokenizer", name, lambda: AutoTokenizer.from_pretrained(name))
     dtype = getattr(torch, settings.dtype)
-    model = _load("model", name, lambda: AutoModelForCausalLM.from_pretrained(name, dtype=dtype))
+    # safetensors only: the older .bin files are pickles
+    load = partial(AutoModelForCausalLM.from_pretrained, dtype=dtype, use_safetensors=True)
+    model = _load("model", name, lambda: load(name))
     if adapter is not None:
         model = _load("adapter", str(adapter.folder), lambda: apply_adapter(model, adapter))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")

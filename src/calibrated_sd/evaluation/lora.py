@@ -52,11 +52,12 @@ def read_adapter(folder: str | Path) -> Adapter:
             f"The adapter in {folder} is of type {kind}, and only LORA can be evaluated. Merge it into the model with "
             "PEFT and give the merged folder as --model."
         )
-    weights = next(
-        (folder / n for n in ("adapter_model.safetensors", "adapter_model.bin") if (folder / n).is_file()), None
-    )
-    if weights is None:
-        raise ConfigError(f"{folder} has an adapter_config.json but no adapter_model.safetensors. Is it complete?")
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ConfigError(
+            f"{folder} has an adapter_config.json but no adapter_model.safetensors. Is it complete? Weights in a .bin file "
+            "are not read, because it is a pickle; save the adapter again with a recent PEFT."
+        )
     rank = max([int(settings.get("r") or 0), *map(int, (settings.get("rank_pattern") or {}).values())])
     with open(weights, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

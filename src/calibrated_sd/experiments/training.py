@@ -205,7 +205,7 @@ def load_weights(recipe: Mapping[str, Any]) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(recipe["model"], dtype="auto").eval()
+    model = AutoModelForCausalLM.from_pretrained(recipe["model"], dtype="auto", use_safetensors=True).eval()
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
     return model, AutoTokenizer.from_pretrained(recipe["model"])
