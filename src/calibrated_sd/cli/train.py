@@ -109,7 +109,7 @@ def train_command(
     rows = load_rows(run, settings)
 
     from calibrated_sd.experiments.provenance import provenance
-    from calibrated_sd.records import prepare_output
+    from calibrated_sd.records import check_output, prepare_output
     from calibrated_sd.records.disk_faults import named_saves
     from calibrated_sd.trainers.finished import save_whole_model
     from calibrated_sd.trainers.resuming import train_from
@@ -117,9 +117,14 @@ def train_command(
 
     made_by = provenance(seed=settings.seed, recipe_path=recipe_path)
     if is_main_process():
-        folder = prepare_output(folder, if_exists)
-        write_manifest(folder, stated, made_by, resumed=if_exists == "resume")
+        # Held from here on, but emptied only once there is a trainer: what it refuses leaves an old run as it was.
+        check_output(folder, if_exists)
+        prepare_output(folder, "resume" if if_exists == "overwrite" else if_exists)
     trainer = make_trainer(run, settings, rows, folder)
+    if is_main_process():
+        if if_exists == "overwrite":
+            prepare_output(folder, if_exists)
+        write_manifest(folder, stated, made_by, resumed=if_exists == "resume")
     trainer.card_provenance = made_by
     stop = StopOnSignal()
     trainer.add_callback(stop)
