@@ -258,6 +258,33 @@ class TestOutputFolders:
         assert list(folder.iterdir()) == []
         assert (tmp_path / "data" / "d.txt").read_text() == "d"
 
+    @pytest.mark.parametrize("policy", ["resume", "overwrite"])
+    def test_a_folder_of_another_kind_is_left_alone(self, tmp_path, policy):
+        folder = self.ours(tmp_path / "out")
+        with pytest.raises(OutputError, match=r"'evaluate' wrote, and this one writes 'train'.*Nothing was changed"):
+            prepare_output(folder, policy, kind="train")
+        assert (folder / "runs" / "x.txt").read_text() == "x"
+        prepare_output(folder, policy, kind="evaluate")
+
+    @pytest.mark.parametrize("given", [".", "runs", "runs/x.txt", "link", "runs/../runs"])
+    def test_a_folder_is_not_emptied_of_an_input(self, tmp_path, given):
+        folder = self.ours(tmp_path / "out")
+        (tmp_path / "data").mkdir()
+        (folder / "link").symlink_to(tmp_path / "data")
+        with pytest.raises(OutputError, match="lies in the output folder"):
+            prepare_output(folder, "overwrite", inputs=[None, "Qwen/Qwen3-8B", folder / given])
+        assert (folder / "runs" / "x.txt").read_text() == "x"
+        prepare_output(folder, "resume", inputs=[folder / given])
+        prepare_output(folder, "overwrite", inputs=[None, tmp_path, tmp_path / "data", "Qwen/Qwen3-8B"])
+
+    def test_a_link_to_the_output_does_not_hide_an_input(self, tmp_path):
+        folder = self.ours(tmp_path / "out")
+        (tmp_path / "alias").symlink_to(folder)
+        with pytest.raises(OutputError, match="lies in the output folder"):
+            prepare_output(folder, "overwrite", inputs=[tmp_path / "alias"])
+        with pytest.raises(OutputError, match="lies in the output folder"):
+            prepare_output(tmp_path / "alias", "overwrite", inputs=[folder / "runs"])
+
     def test_a_file_and_a_misspelt_policy(self, tmp_path):
         (tmp_path / "f").write_text("")
         with pytest.raises(OutputError, match="is a file"):

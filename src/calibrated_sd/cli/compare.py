@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from calibrated_sd.cli.console import IfExists, console, error_console, quiet_libraries
-from calibrated_sd.errors import ConfigError, OutputError
+from calibrated_sd.errors import ConfigError
 
 
 def compare_command(
@@ -52,14 +52,13 @@ def compare_command(
 
     from calibrated_sd.evaluation.compare import compare_runs
     from calibrated_sd.evaluation.run_files import read_run
-    from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, prepare_output, read_object, write_json
+    from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, check_output, prepare_output, write_json
 
     if resamples < 1:
         raise ConfigError(f"--resamples must be at least 1, got {resamples}.")
-    if output is not None and if_exists == "resume" and (output / MANIFEST).is_file():
-        kind = read_object(output / MANIFEST).get("kind")
-        if kind != "compare":
-            raise OutputError(f"{output} was written by csd {kind}, not by csd compare. Give another folder.")
+    inputs = (a, b, tokenizer)
+    if output is not None:
+        check_output(output, if_exists, kind="compare", inputs=inputs)
     options = {"tokenizer": _tokenizer(tokenizer), "filter_name": filter_name, "metric": metric, "grader": grader}
     found = compare_runs(read_run(a, **options), read_run(b, **options), n_resamples=resamples, rng=seed)
     settings = {"a": a, "b": b, "tokenizer": tokenizer, "filter": filter_name, "metric": metric, "grader": grader}
@@ -73,7 +72,7 @@ def compare_command(
         from calibrated_sd.experiments.provenance import provenance
 
         document["provenance"] = provenance(seed=seed)
-        prepare_output(output, if_exists)
+        prepare_output(output, if_exists, kind="compare", inputs=inputs)
         write_json(output / MANIFEST, {key: document[key] for key in ("schema_version", "kind", "settings")})
         write_json(output / "comparison.json", document)
     for warning in found["warnings"]:

@@ -120,7 +120,7 @@ def prepare_command(
         raise ConfigError(f"--hold-out is a share between 0 and 1, e.g. 0.1, got {hold_out}.")
     folder = output / chosen.name
     check_not_in_place(chosen.files, folder)
-    check_output(folder, if_exists)
+    check_output(folder, if_exists, kind="suite", inputs=(tokenizer,))
     recorded = recorded_suite(folder)
     columns = {key: value for key, value in (("prompt", prompt_column), ("answer", answer_column)) if value}
     settings: dict[str, Any] = {
@@ -206,7 +206,7 @@ def coverage_command(
         )
     chosen = choose(str(file), name="coverage")
     check_not_in_place([file], output)
-    check_output(output, if_exists)
+    check_output(output, if_exists, kind="coverage")
     source = open_input(chosen)
     columns = {key: value for key, value in (("prompt", prompt_column), ("answer", answer_column)) if value}
     settings = {"sizes": sizes, "rows": rows, "seed": seed, "columns": columns, "boxed": not keep_prompts}
@@ -220,7 +220,7 @@ def coverage_command(
         source.rows, file, name=file.name.split(".")[0], source=chosen.source, columns=columns, boxed=not keep_prompts
     )
     subsets = coverage_subsets(prepared.problems, wanted, rows=rows, seed=seed)
-    prepare_output(output, if_exists)
+    prepare_output(output, if_exists, kind="coverage")
     block = provenance(seed=seed)
     write_json(output / MANIFEST, {"schema_version": SCHEMA_VERSION, "kind": "coverage", "provenance": block})
     written = {

@@ -96,13 +96,16 @@ def evaluate_command(
     """
     given = {key: value for key, value in locals().items() if key not in ("output", "if_exists")}
     quiet_libraries()
+    from calibrated_sd.evaluation.named_functions import function_file
     from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, check_output, prepare_output, read_json, write_json
 
     # Everything that can be wrong is checked, the quick things first, before anything is written or deleted.
     setup.check_sampling({**given, **{k: v for k, v in setup.DEFAULTS.items() if given[k] is None}})
     setup.engine_settings(given, model)
-    manifest = check_output(output, if_exists) / MANIFEST
+    manifest = check_output(output, if_exists, kind="evaluate") / MANIFEST
     folder, file = model_folder(model), setup.suite_file(suite, data_dir)
+    inputs = (folder, file, adapter, function_file(grader))
+    check_output(output, if_exists, inputs=inputs)
     settings = setup.effective_settings(given, file, folder)
     setup.check_sampling(settings)
     wanted = setup.engine_settings(settings, folder).resolved()
@@ -119,7 +122,7 @@ def evaluate_command(
     with load_engine(wanted) as engine:
         tokens, window = settings["max_new_tokens"], max_model_len if backend == "vllm" else None
         check_prompts(engine.config, engine.tokenizer, problems, tokens, window=window, chat_template_kwargs=template)
-        prepare_output(output, if_exists)
+        prepare_output(output, if_exists, kind="evaluate", inputs=inputs)
         write_json(manifest, {"schema_version": SCHEMA_VERSION, "kind": "evaluate", "settings": settings})
 
         from calibrated_sd.evaluation.completions import record_completions

@@ -120,16 +120,15 @@ def chat_template(folder: str) -> str:
 
 
 def check_sampling(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError for numbers out of range, before anything is loaded."""
+    """Raise ConfigError for numbers out of range, or a grader that cannot be had, before a model is loaded."""
     from calibrated_sd.evaluation.generate import Sampling
-    from calibrated_sd.evaluation.grading import get_grader
+    from calibrated_sd.evaluation.grading_pool import GradingPool
 
     for name in ("n", "batch_size"):
         if settings[name] < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {settings[name]}.")
     Sampling(settings["max_new_tokens"], settings["temperature"], settings["top_p"], settings["seed"])
-    if ":" not in settings["grader"]:
-        get_grader(settings["grader"])
+    GradingPool(settings["grader"], settings["grading_workers"])  # starts no process, but loads the grader
 
 
 def engine_settings(settings: Mapping[str, Any], folder: str) -> EngineSettings:

@@ -36,7 +36,7 @@ def convert_gguf_command(
 
     path = find_gguf(source)
     require_gguf()
-    check_output(output, if_exists)
+    check_output(output, if_exists, kind="convert-gguf", inputs=(path,))
     if if_exists == "resume" and (output / MANIFEST).is_file():
         old = read_json(output / MANIFEST)
         if (old.get("sha256"), old.get("dtype")) == (file_sha256(path), dtype):

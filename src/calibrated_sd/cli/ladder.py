@@ -94,6 +94,7 @@ def ladder_command(
     from calibrated_sd.context_analysis.ladder import LADDER, LadderPlan, measure_ladder
     from calibrated_sd.context_analysis.ladder_prompts import parse_ladder
     from calibrated_sd.context_analysis.ladder_table import ladder_figures
+    from calibrated_sd.evaluation.named_functions import function_file
     from calibrated_sd.experiments.provenance import provenance
     from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, check_output, prepare_output, read_json, write_json
 
@@ -113,7 +114,8 @@ def ladder_command(
     folder = model_folder(model)
     wanted = setup.engine_settings({**given, "cache": "dynamic"}, folder).resolved()
     settings = {**{key: given[key] for key in _SETTINGS}, "dtype": wanted.dtype}
-    manifest = check_output(output, if_exists) / MANIFEST
+    inputs = (folder, adapter, setup.suite_file(problems, data_dir), function_file(grader))
+    manifest = check_output(output, if_exists, kind="ladder", inputs=inputs) / MANIFEST
     if if_exists == "resume" and manifest.is_file():
         _check_same_settings(read_json(manifest), settings, output)
     rows = load_ladder_problems(given)
@@ -123,7 +125,7 @@ def ladder_command(
     with load_engine(wanted) as engine:
         sampled = LadderModel(engine, given)
         rows = sampled.check(rows)
-        prepare_output(output, if_exists)
+        prepare_output(output, if_exists, kind="ladder", inputs=inputs)
         write_json(manifest, {"schema_version": SCHEMA_VERSION, "kind": "ladder", "settings": settings})
         since = time.monotonic()
         measured = measure_ladder(rows, output, plan, sampled.record, too_long=sampled.too_long)

@@ -68,7 +68,7 @@ def off_policy_command(
         raise ConfigError(f"--length-tolerance must lie in [0, 1), got {length_tolerance}. 0.2 = within 20 %.")
     if guided not in LEVELS or guided == "none":
         raise unknown_name("level of guided answers", guided, [level for level in LEVELS if level != "none"])
-    check_output(output, if_exists)
+    check_output(output, if_exists, kind="off-policy", inputs=(ladder,))
     files = {level: ladder / level / "completions.jsonl" for level in ("none", guided)}
     missing = [str(path) for path in (ladder / PROBLEMS, *files.values()) if not path.is_file()]
     if missing:
@@ -106,7 +106,7 @@ def off_policy_command(
     settings = {"ladder": str(ladder), "n": n, "guided": guided, "length_tolerance": length_tolerance}
     settings |= {"add_instruction": add_instruction, "whole_chats": whole_chats, "seed": seed}
 
-    prepare_output(output, if_exists)
+    prepare_output(output, if_exists, kind="off-policy", inputs=(ladder,))
     write_json(output / MANIFEST, {"schema_version": SCHEMA_VERSION, "kind": "off-policy", "settings": settings})
     for name, lines in rows.items():
         write_jsonl(output / f"{name}.jsonl", lines)

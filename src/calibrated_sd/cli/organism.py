@@ -87,10 +87,13 @@ def pretrain_command(
     from calibrated_sd.experiments.provenance import provenance
     from calibrated_sd.records import prepare_output, write_json
 
-    settings = load_pretrain_config(find_recipe(config), output)
+    recipe = find_recipe(config)
+    settings = load_pretrain_config(recipe, output)
     if n_updates is not None:
+        if n_updates < 1:
+            raise ConfigError(f"--n-updates must be at least 1, got {n_updates}.")
         settings.n_updates = n_updates
-    prepare_output(output, if_exists)
+    prepare_output(output, if_exists, kind="pretrain", inputs=(recipe,))
     write_json(output / "manifest.json", {"schema_version": 1, "kind": "pretrain", "provenance": provenance()})
     from calibrated_sd.organism.pretrain import pretrain
 
@@ -124,11 +127,15 @@ def ladder_command(
     from calibrated_sd.organism.checkpoint import load_organism, organism_path
     from calibrated_sd.organism.ladder import measure_ladder, summarise_ladder
     from calibrated_sd.organism.species import SPECIES, species
-    from calibrated_sd.records import prepare_output, write_json, write_jsonl
+    from calibrated_sd.records import check_output, prepare_output, write_json, write_jsonl
 
     whose = species(organism or (model if model in SPECIES else "organism")).name
-    prepare_output(output, if_exists)
+    if n < 1:
+        raise ConfigError(f"--n must be at least 1, got {n}.")
+    read = (organism_path(model),)
+    check_output(output, if_exists, kind="ladder", inputs=read)
     weights, tokenizer = load_organism(model)
+    prepare_output(output, if_exists, kind="ladder", inputs=read)
     records = measure_ladder(weights, tokenizer, n_problems=n, n_samples=1, seed=seed, organism=whose)
     summary = summarise_ladder(records, whose)
     command = f"csd organism ladder --model {model} --n {n} --seed {seed}"

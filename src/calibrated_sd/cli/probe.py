@@ -102,10 +102,12 @@ def probe_command(
         if settings[name] is not None and settings[name] < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {settings[name]}.")
     marker_set = MarkerSet.load(markers)
-    manifest = check_output(output, if_exists) / MANIFEST
+    manifest = check_output(output, if_exists, kind="probe") / MANIFEST
     if if_exists == "resume" and manifest.is_file():
         _check_same_settings(read_json(manifest), settings, output)
     folder = model_folder(model)
+    inputs = (folder, *((problems,) if problems not in SPECIES else ()), traces.partition(":")[2] or traces)
+    check_output(output, if_exists, inputs=inputs)
     rows = _problems(settings)
     texts = find_traces(traces, rows, seed)
     weights, tokenizer = load_causal_model(folder, dtype)
@@ -123,7 +125,7 @@ def probe_command(
         skip_too_long=skip_too_long,
         chat_template_kwargs=None if thinking is None else {"enable_thinking": thinking},
     )
-    prepare_output(output, if_exists)
+    prepare_output(output, if_exists, kind="probe", inputs=inputs)
     write_json(manifest, {"schema_version": SCHEMA_VERSION, "kind": "probe", "settings": settings})
 
     from calibrated_sd.context_analysis.probe import run_probe

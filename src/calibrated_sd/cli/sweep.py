@@ -53,11 +53,14 @@ def sweep_command(
     from calibrated_sd.cli.recipes import find_recipe
     from calibrated_sd.experiments.sweep import run_sweep
     from calibrated_sd.experiments.sweep_recipe import load_sweep
+    from calibrated_sd.records import check_output
 
-    sweep = load_sweep(find_recipe(config), seeds=parse_seeds(seeds), find=find_recipe)
+    recipe = find_recipe(config)
+    sweep = load_sweep(recipe, seeds=parse_seeds(seeds), find=find_recipe)
     if list_runs:
         print_runs(sweep, output)
         return
+    check_output(output, if_exists, kind="sweep", inputs=(recipe,))
     words = ["csd", "sweep", "--config", config, *(["--seeds", seeds] if seeds else [])]
     try:
         with _progress_lines() as show:

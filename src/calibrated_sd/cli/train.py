@@ -100,8 +100,12 @@ def train_command(
     warn_of_lost_updates(run, settings)
     check_weights(model_path(run.model))
     folder = Path(settings.output_dir)
-    from calibrated_sd.experiments.train_manifest import check_same_run, stated_settings, write_manifest
+    from calibrated_sd.experiments.train_manifest import check_same_run, files_read, stated_settings, write_manifest
+    from calibrated_sd.records import check_output, prepare_output
 
+    inputs = files_read(recipe_path, run, settings)
+    if is_main_process():
+        check_output(folder, if_exists, kind="train", inputs=inputs)
     stated, checkpoint = stated_settings(recipe_path, overrides, run, settings), None
     if if_exists == "resume":
         check_same_run(folder, stated, run, settings)
@@ -109,7 +113,6 @@ def train_command(
     rows = load_rows(run, settings)
 
     from calibrated_sd.experiments.provenance import provenance
-    from calibrated_sd.records import prepare_output
     from calibrated_sd.records.disk_faults import named_saves
     from calibrated_sd.trainers.finished import save_whole_model
     from calibrated_sd.trainers.resuming import train_from
@@ -117,9 +120,13 @@ def train_command(
 
     made_by = provenance(seed=settings.seed, recipe_path=recipe_path)
     if is_main_process():
-        folder = prepare_output(folder, if_exists)
-        write_manifest(folder, stated, made_by, resumed=if_exists == "resume")
+        # Held from here on, but emptied only once there is a trainer: what it refuses leaves an old run as it was.
+        prepare_output(folder, "resume" if if_exists == "overwrite" else if_exists, kind="train")
     trainer = make_trainer(run, settings, rows, folder)
+    if is_main_process():
+        if if_exists == "overwrite":
+            prepare_output(folder, if_exists, kind="train", inputs=inputs)
+        write_manifest(folder, stated, made_by, resumed=if_exists == "resume")
     trainer.card_provenance = made_by
     stop = StopOnSignal()
     trainer.add_callback(stop)

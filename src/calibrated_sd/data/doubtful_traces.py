@@ -227,7 +227,7 @@ def write_doubtful(
             f"There must be at least 1 row and from 1 to {room} problems in a suite, so that as many questions are left "
             f"for SFT; got {n} rows and {n_suite} problems. Give other --rows or --suite-size."
         )
-    prepare_output(directory, if_exists)
+    prepare_output(directory, if_exists, kind="doubtful")
     files = {"sft.jsonl": list(sft_rows(n, seed, n_suite))}
     files |= {f"{suite}.jsonl": suite_rows(suite, n_suite, seed) for suite in SUITES}
     for name, rows in files.items():

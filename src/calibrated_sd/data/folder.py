@@ -73,7 +73,7 @@ def write_suite(
         OutputError: as :func:`calibrated_sd.records.prepare_output`.
     """
     parts = {} if hold_out is None else split(prepared.problems, hold_out, seed)
-    prepare_output(folder, if_exists)
+    prepare_output(folder, if_exists, kind="suite")
     described = {
         "schema_version": SCHEMA_VERSION,
         "kind": "suite",

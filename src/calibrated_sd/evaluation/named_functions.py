@@ -39,6 +39,12 @@ def load_function(name: str, kind: str = "function") -> Callable[..., Any]:
     return found
 
 
+def function_file(name: str | None) -> Path | None:
+    """The file that holds the function; None for one of an importable module."""
+    place = (name or "").rpartition(":")[0]
+    return Path(place) if place.endswith(".py") else None
+
+
 def _module(name: str) -> Any:
     here = str(Path.cwd())
     added = here not in sys.path

@@ -239,7 +239,7 @@ def reproduce(
     """
     plan = load_plan(recipe, profile, seeds)
     check_arms(plan)  # before anything is changed
-    prepare_output(directory, if_exists)
+    prepare_output(directory, if_exists, kind="reproduce", inputs=(recipe,))
     spent = 0.0
     if (directory / "manifest.json").is_file():
         old = read_object(directory / "manifest.json", "provenance")

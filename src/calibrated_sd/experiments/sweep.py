@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrated_sd.errors import CalibratedSDError, DataError
+from calibrated_sd.evaluation.named_functions import function_file
 from calibrated_sd.experiments.archive import write_archive
 from calibrated_sd.experiments.launcher import launch, open_launcher
 from calibrated_sd.experiments.provenance import provenance
@@ -26,6 +27,7 @@ from calibrated_sd.experiments.runner import FAILED, OK, WAITING, Job, is_done, 
 from calibrated_sd.experiments.sweep_plan import BASE, Sweep, SweepArm
 from calibrated_sd.experiments.training import is_organism, organism_name
 from calibrated_sd.organism.checkpoint import organism_path
+from calibrated_sd.organism.species import SPECIES
 from calibrated_sd.organism.suites import suites_of as organism_suites
 from calibrated_sd.records import check_output, prepare_output, read_object, write_json
 from calibrated_sd.records.files import write_bytes
@@ -145,11 +147,12 @@ def run_sweep(
     with tempfile.TemporaryDirectory() as nowhere:  # an executor makes its folder: ask first, before anything changes
         open_launcher(launcher, Path(nowhere), parameters)
     jobs = sweep_jobs(sweep, directory)
-    check_output(directory, if_exists)
+    inputs = _inputs(sweep)
+    check_output(directory, if_exists, kind="sweep", inputs=inputs)
     if if_exists == "resume":
         for job in jobs:
             is_done(job)  # refuses results of other settings before anything is changed
-    prepare_output(directory, if_exists)
+    prepare_output(directory, if_exists, kind="sweep", inputs=inputs)
     executor = open_launcher(launcher, directory, parameters)
     for job in jobs:
         _take_back(directory, job)
@@ -192,6 +195,14 @@ def _check_files(sweep: Sweep) -> None:
             raise DataError(
                 f"There is no problem file {file}, which this sweep names. Check the path; it is relative to here."
             )
+
+
+def _inputs(sweep: Sweep) -> list[str | Path | None]:
+    """What the runs of a sweep read from paths."""
+    shared = [sweep.shared.get(name) for name in ("model", "problems")]
+    suites = [suite["problems"] for suite in sweep.evaluation.suites.values()]
+    functions = [function_file(sweep.shared.get(name)) for name in ("reward", "grader")]
+    return [*(name for name in shared if name not in SPECIES), *suites, *functions]
 
 
 def _take_back(directory: Path, job: Job) -> None:

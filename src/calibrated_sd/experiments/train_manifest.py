@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 from calibrated_sd.errors import OutputError
+from calibrated_sd.evaluation.named_functions import function_file
+from calibrated_sd.organism.species import SPECIES
 from calibrated_sd.records import MANIFEST, SCHEMA_VERSION, read_object, write_json
 
 MAY_CHANGE = (
@@ -58,6 +60,14 @@ def check_same_run(folder: Path, stated: Mapping[str, Any], run: Any, settings: 
             f"The run in {folder} was started with other settings ({'; '.join(changed)}), so going on would mix two runs. "
             "Nothing was changed. Repeat the old settings, give another --output, or add --if-exists overwrite."
         )
+
+
+def files_read(recipe: Path, run: Any, settings: Any) -> list[str | Path | None]:
+    """What a run reads, as far as it is named by a path: its recipe, weights, data, functions, templates, launch files."""
+    named = [value for value in (run.model, run.problems) if value not in SPECIES]
+    named += [getattr(settings, name, None) for name in ("chat_template_path", "deepspeed", "fsdp_config")]
+    paths = [value for value in named if isinstance(value, str)]
+    return [recipe, *paths, function_file(run.reward), function_file(run.grader)]
 
 
 def write_manifest(folder: Path, stated: Mapping[str, Any], made_by: Mapping[str, Any], resumed: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,11 @@ IF_EXISTS = ("raise", "resume", "overwrite")
 
 
 def prepare_output(
-    folder: str | os.PathLike[str], if_exists: Literal["raise", "resume", "overwrite"] | str = "raise"
+    folder: str | os.PathLike[str],
+    if_exists: Literal["raise", "resume", "overwrite"] | str = "raise",
+    *,
+    kind: str | None = None,
+    inputs: Iterable[str | os.PathLike[str] | None] = (),
 ) -> Path:
     """Make an output folder ready, following the policy for one that is not empty.
 
@@ -27,15 +32,18 @@ def prepare_output(
         if_exists: ``"raise"`` refuses a folder that holds anything; ``"resume"`` keeps what is there; ``"overwrite"``
             empties it. The last two want a ``manifest.json`` written by this package, so that nobody else's files
             are continued or deleted by accident.
+        kind: what the command's own manifests are called; a folder of another kind is neither continued nor emptied.
+        inputs: what the command reads; a folder that holds some of it is not emptied. None and what is no path here
+            (a hub id) are passed over.
 
     The folder stays locked until the process ends.
 
     Raises:
-        OutputError: the folder is not empty, is not ours, is a file, cannot be written, or another process writes to it.
-            Nothing has been changed.
+        OutputError: the folder is not empty, is not ours, is another command's, would take its own inputs along, is a
+            file, cannot be written, or another process writes to it. Nothing has been changed.
         ConfigError: ``if_exists`` is not one of the three words.
     """
-    folder = check_output(folder, if_exists)
+    folder = check_output(folder, if_exists, kind=kind, inputs=inputs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock_folder(folder)
@@ -48,7 +56,13 @@ def prepare_output(
     return folder
 
 
-def check_output(folder: str | os.PathLike[str], if_exists: str = "raise") -> Path:
+def check_output(
+    folder: str | os.PathLike[str],
+    if_exists: str = "raise",
+    *,
+    kind: str | None = None,
+    inputs: Iterable[str | os.PathLike[str] | None] = (),
+) -> Path:
     """The checks of :func:`prepare_output` without changing anything; for commands that load a model first."""
     if if_exists not in IF_EXISTS:
         raise unknown_name("if_exists", if_exists, IF_EXISTS)
@@ -68,26 +82,49 @@ def check_output(folder: str | os.PathLike[str], if_exists: str = "raise") -> Pa
             f"The output folder {folder} is not empty ({len(contents)} entries, e.g. {contents[0].name}). Nothing was "
             "changed. Give an empty folder, or add --if-exists resume (continue) or --if-exists overwrite (start anew)."
         )
-    if not _is_ours(folder):
+    written = _kind_of(folder)
+    if written is None:
         raise OutputError(
             f"The output folder {folder} is not empty and has no {MANIFEST} written by this package, so it will not be "
             f"used with --if-exists {if_exists}. Nothing was changed. Give an empty folder."
         )
+    if kind is not None and written != kind:
+        raise OutputError(
+            f"The output folder {folder} holds what a command of the kind {written!r} wrote, and this one writes {kind!r}, "
+            f"so it will not be used with --if-exists {if_exists}. Nothing was changed. Give another folder, or remove "
+            "this one yourself."
+        )
+    if if_exists == "overwrite":
+        _check_inputs(folder, inputs)
     return folder
 
 
-def _is_ours(folder: Path) -> bool:
+def _check_inputs(folder: Path, inputs: Iterable[str | os.PathLike[str] | None]) -> None:
+    emptied = folder.resolve()
+    for given in inputs:
+        if given is None or not os.path.exists(given):
+            continue
+        path = Path(os.path.abspath(given))
+        # A link in the folder would go, too, wherever it points.
+        places = (path.resolve(), path.parent.resolve() / path.name)
+        if any(emptied == place or emptied in place.parents for place in places):
+            raise OutputError(
+                f"The input {given} lies in the output folder {folder}, which --if-exists overwrite would empty. Nothing was "
+                "changed. Give another output folder."
+            )
+
+
+def _kind_of(folder: Path) -> str | None:
+    """The kind in the folder's manifest; None where the folder is not ours."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema_version"), int):
+        return None
     # A version-controlled folder is never ours to empty, whatever it holds.
-    return (
-        isinstance(manifest, dict)
-        and isinstance(manifest.get("kind"), str)
-        and isinstance(manifest.get("schema_version"), int)
-        and not (folder / ".git").exists()
-    )
+    kind = manifest.get("kind")
+    return kind if isinstance(kind, str) and not (folder / ".git").exists() else None
 
 
 def _empty(folder: Path) -> None:

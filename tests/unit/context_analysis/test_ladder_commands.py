@@ -193,6 +193,8 @@ def test_refusals_come_before_anything_is_written(tmp_path):
         ({"template": "papers"}, "Did you mean 'paper'"),
         ({"n": 0}, "at least 1"),
         ({"temperature": -1}, "temperature"),
+        ({"grading_workers": 0}, "at least one worker"),
+        ({"grader": "no_such_grader:f"}, "cannot be loaded"),
         ({"problems": tmp_path / "none.jsonl"}, "no problem file"),
     ):
         error, _ = csd("ladder", output=out, **{**SETTINGS, **changed})

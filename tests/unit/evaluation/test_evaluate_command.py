@@ -136,6 +136,8 @@ def test_overwrite_starts_anew(csd, tmp_path):
         ({"if_exists": "overwrite", "top_p": 2}, "top_p"),
         ({"if_exists": "overwrite", "limit": 0}, "--limit"),
         ({"if_exists": "overwrite", "grader": "boxd"}, "Did you mean 'boxed'"),
+        ({"if_exists": "overwrite", "grader": "gradr.py:f"}, "there is no file gradr.py"),
+        ({"if_exists": "overwrite", "grading_workers": 0}, "at least one worker"),
         ({"if_exists": "overwrite", "backend": "vlm"}, "Did you mean 'vllm'"),
         ({"if_exists": "overwrite", "answer_column": "solution"}, "the columns are problem, answer, id"),
     ],
