@@ -18,7 +18,7 @@ from calibrated_sd.reports.published.figures import picture
 from calibrated_sd.reports.published.headline import headline_problems
 from calibrated_sd.reports.published.hypotheses import hypotheses_table
 from calibrated_sd.reports.published.json_table import figures_table
-from calibrated_sd.reports.published.listing import LISTING, Entry, Listing, load_listing
+from calibrated_sd.reports.published.listing import LISTING, Entry, Listing, is_inside, load_listing
 from calibrated_sd.reports.published.markdown import PublishedTable, provenance_line
 from calibrated_sd.reports.published.measured import load_measured, provenance_of
 from calibrated_sd.reports.published.moonshot import moonshot_table
@@ -148,6 +148,11 @@ def _read(listing: Listing) -> _Pages:
     for page in listing.pages:
         pages.texts[page] = (listing.path / page).read_bytes().decode("utf-8")
         pages.blocks[page] = read_blocks(pages.texts[page], page)
+        if not pages.blocks[page] and not is_inside(listing.path, page):
+            raise ConfigError(
+                f"{listing.path / LISTING} lists the page {page}, which lies outside of the folder and has no place for a "
+                "table or headline, so it is not this folder's to rewrite. Put the markers there, or take it off the list."
+            )
     return pages
 
 

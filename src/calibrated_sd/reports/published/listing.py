@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from calibrated_sd.errors import ConfigError, DataError, unknown_name
+from calibrated_sd.errors import ConfigError, DataError, shortened, unknown_name
 
 LISTING = "published.yaml"
 TABLE_KINDS: dict[str, tuple[str, ...]] = {
@@ -97,7 +97,7 @@ def load_listing(directory: str | Path) -> Listing:
 
     Raises:
         DataError: no such file, or a page or source that it names does not exist.
-        ConfigError: not YAML, or an unknown key, kind or option.
+        ConfigError: not YAML, an unknown key, kind or option, a page that is no Markdown, or a figure outside of the folder.
     """
     path = Path(directory)
     file = path / LISTING
@@ -123,12 +123,27 @@ def load_listing(directory: str | Path) -> Listing:
         _headline(raw["headline"], file) if raw.get("headline") else None,
     )
     for page in (*pages, *([listing.headline.page] if listing.headline else [])):
+        if _resolved(path / page).suffix != ".md":
+            raise ConfigError(
+                f"{file} lists the page {page!r}, which is no Markdown file. Give a page that ends in .md."
+            )
         if not (path / page).is_file():
             raise DataError(f"{file} lists the page {page}, but there is no file {path / page}. Correct one of them.")
+    for entry in listing.figures.values():
+        if not is_inside(path, entry.file):
+            raise ConfigError(
+                f"'file' of the figure {entry.name!r} of {file} must lie inside of {path}, got {shortened(entry.file)}. "
+                "Correct it, or leave it out."
+            )
     for source in listing.sources:
         if not (path / source).exists():
             raise DataError(f"{file} names the source {source}, but there is no {path / source}. Correct one of them.")
     return listing
+
+
+def is_inside(root: Path, name: str) -> bool:
+    """Whether a path relative to a folder stays below it, links followed."""
+    return _resolved(root / name).is_relative_to(root.resolve())
 
 
 def published_root(directory: str | Path) -> Path | None:
@@ -141,6 +156,13 @@ def published_root(directory: str | Path) -> Path | None:
             listing = load_listing(parent)
             return parent if path in {(parent / source).resolve() for source in listing.sources} else None
     return None
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a zero byte
+        raise ConfigError(f"{str(path)!r} is no path that can be followed ({error}). Correct {LISTING}.") from error
 
 
 class _OncePerKey(yaml.SafeLoader):
