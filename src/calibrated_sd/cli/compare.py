@@ -56,6 +56,8 @@ def compare_command(
 
     if resamples < 1:
         raise ConfigError(f"--resamples must be at least 1, got {resamples}.")
+    if seed < 0:
+        raise ConfigError(f"--seed must be a whole number from 0, got {seed}. Give another one.")
     if output is not None and if_exists == "resume" and (output / MANIFEST).is_file():
         kind = read_object(output / MANIFEST).get("kind")
         if kind != "compare":

@@ -132,7 +132,7 @@ def render_table(listing: Listing, entry: Entry, page: str) -> str:
     except CalibratedSDError as error:
         raise type(error)(f"Table {entry.name} of {listing.path / LISTING}: {error}") from error
     text = table.to_markdown(provenance_line(place, provenance_of(place), listing.path / page))
-    return f"\n{entry.options['note'].strip()}\n{text}" if entry.options.get("note") else text
+    return f"\n{str(entry.options['note']).strip()}\n{text}" if entry.options.get("note") else text
 
 
 def _attempt(what: str, find: Callable[[], list[str]]) -> list[str]:
@@ -146,7 +146,7 @@ def _attempt(what: str, find: Callable[[], list[str]]) -> list[str]:
 def _read(listing: Listing) -> _Pages:
     pages = _Pages()
     for page in listing.pages:
-        pages.texts[page] = (listing.path / page).read_bytes().decode("utf-8")
+        pages.texts[page] = _text(listing.path / page)
         pages.blocks[page] = read_blocks(pages.texts[page], page)
         if not pages.blocks[page] and not is_inside(listing.path, page):
             raise ConfigError(
@@ -154,6 +154,13 @@ def _read(listing: Listing) -> _Pages:
                 "table or headline, so it is not this folder's to rewrite. Put the markers there, or take it off the list."
             )
     return pages
+
+
+def _text(page: Path) -> str:
+    try:
+        return page.read_bytes().decode("utf-8")  # bytes, because line ends stay as they are
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{page} is not UTF-8 text: {error}. Save the page as UTF-8.") from error
 
 
 def _unplaced(listing: Listing, pages: _Pages) -> list[str]:
@@ -194,7 +201,7 @@ def _shows(text: str, page: Path, file: Path) -> bool:
 def _headline_problems(listing: Listing) -> list[str]:
     assert listing.headline is not None
     page = listing.path / listing.headline.page
-    blocks = read_blocks(page.read_text(encoding="utf-8"), listing.headline.page)
+    blocks = read_blocks(_text(page), listing.headline.page)
     if "" not in blocks:
         return ["the page has no lines '<!-- headline -->' and '<!-- /headline -->' around the sentence"]
     return headline_problems(listing.path, listing.headline, blocks[""][1])
