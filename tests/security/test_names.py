@@ -1,4 +1,4 @@
-"""A recipe, an option or an archive cannot make a folder outside of the one that was given."""
+"""A recipe, an option, an archive or a listing cannot make a folder outside of the one that was given."""
 
 import gzip
 import json
@@ -14,6 +14,7 @@ from calibrated_sd.experiments.recipe import load_plan
 from calibrated_sd.experiments.sweep_recipe import load_sweep
 from calibrated_sd.records.archive import read_archive
 from calibrated_sd.records.folder_names import check_folder_name
+from calibrated_sd.reports.published import build_published, load_listing
 
 OUTSIDE = ["..", "../x", "/tmp/x", "a/b", "a\\b", ".hidden", "-rf", "", "a\nb", "a\0b", "~", "x" * 201, "ä" * 101]
 
@@ -67,3 +68,47 @@ def test_run_of_an_archive(tmp_path):
     (tmp_path / "archive.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
     with pytest.raises(DataError, match=r"'\.\.', which cannot be a folder's name"):
         read_archive(tmp_path)
+
+
+def listing_of(folder, **keys):
+    (folder / "study").mkdir(parents=True)
+    (folder / "index.md").write_text("# A page\n", encoding="utf-8")
+    (folder / "published.yaml").write_text(yaml.safe_dump({"pages": ["index.md"], **keys}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("file", ["../x.png", "../../../x.png", "{outside}/x.png", "link/x.png", "figures/../../x.png"])
+def test_figure_of_a_listing(tmp_path, file):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    figure = {"kind": "forest", "from": "study", "file": file.format(outside=outside)}
+    root = listing_of(tmp_path / "results", figures={"a": figure})
+    (root / "link").symlink_to(outside)
+    with pytest.raises(ConfigError, match="must lie inside"):
+        load_listing(root)
+    assert not list(tmp_path.rglob("x.png"))
+
+
+def test_figure_of_a_listing_with_a_zero_byte(tmp_path):
+    figure = {"kind": "forest", "from": "study", "file": "a\0.png"}
+    with pytest.raises(ConfigError, match="no path that can be followed"):
+        load_listing(listing_of(tmp_path, figures={"a": figure}))
+
+
+@pytest.mark.parametrize("page", ["../secrets.txt", "link.md"])
+def test_page_of_a_listing_is_markdown(tmp_path, page):
+    (tmp_path / "secrets.txt").write_text("<!-- table: a -->\n<!-- /table -->\n", encoding="utf-8")
+    root = listing_of(tmp_path / "results", pages=["index.md", page])
+    (root / "link.md").symlink_to(tmp_path / "secrets.txt")
+    with pytest.raises(ConfigError, match="no Markdown file"):
+        load_listing(root)
+
+
+def test_page_outside_of_a_listing_must_hold_the_markers(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("# Someone else's\n", encoding="utf-8")
+    root = listing_of(tmp_path / "results", pages=["index.md", "../README.md"])
+    with pytest.raises(ConfigError, match="lies outside of the folder"):
+        build_published(root)
+    page.write_text("<!-- headline -->\n<!-- /headline -->\n", encoding="utf-8")
+    assert build_published(root) == []

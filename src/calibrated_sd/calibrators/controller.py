@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from calibrated_sd.calibrators.hysteresis import Baseline, read_state
-from calibrated_sd.errors import ConfigError, unknown_name
+from calibrated_sd.errors import ConfigError, shortened, unknown_name
 
 OBSERVATIONS = ("density", "retention", "both")
 PINNED_UPDATES = 20
@@ -235,9 +235,9 @@ def _fields_of(spec: str | Mapping[str, Any]) -> dict[str, Any]:
     if text.startswith("{"):
         try:
             return dict(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
-                f"`calibration_controller` is not a JSON object ({error}), got {spec!r}. {_HOW}"
+                f"`calibration_controller` is not a JSON object ({error}), got {shortened(spec)}. {_HOW}"
             ) from None
     observe, colon, target = (part.strip() for part in text.partition(":"))
     if observe not in OBSERVATIONS:

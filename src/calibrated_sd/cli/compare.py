@@ -56,6 +56,8 @@ def compare_command(
 
     if resamples < 1:
         raise ConfigError(f"--resamples must be at least 1, got {resamples}.")
+    if seed < 0:
+        raise ConfigError(f"--seed must be a whole number from 0, got {seed}. Give another one.")
     inputs = (a, b, tokenizer)
     if output is not None:
         check_output(output, if_exists, kind="compare", inputs=inputs)

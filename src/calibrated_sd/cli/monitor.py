@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from calibrated_sd.cli.console import console, error_console, quiet_libraries
-from calibrated_sd.errors import ConfigError, DataError, OutputError, unknown_name
+from calibrated_sd.errors import ConfigError, DataError, OutputError, shortened, unknown_name
 
 KIND = "early_warning"
 
@@ -78,9 +78,9 @@ def _changes(text: str | None) -> dict[str, Any] | None:
 
     try:
         changes = json.loads(text) if text.lstrip().startswith("{") else read_json(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
-            f"--signals is not valid JSON ({error}): {text}. Quote it as a whole for the shell."
+            f"--signals is not valid JSON ({error}): {shortened(text, plain=True)}. Quote it as a whole for the shell."
         ) from error
     if not isinstance(changes, dict):
         raise ConfigError(f'--signals must be a JSON object, e.g. {{"density": {{"low": 0.6}}}}, got {text}.')

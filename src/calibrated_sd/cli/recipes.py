@@ -88,7 +88,12 @@ def cat_command(recipe: Annotated[str, typer.Argument(help="Name as `csd ls` pri
 
       csd cat organism/sdpo_projection
     """
-    typer.echo(find_recipe(recipe).read_text(encoding="utf-8"), nl=False)
+    path = find_recipe(recipe)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}. Give a recipe, or save the file as UTF-8.") from error
+    typer.echo(text, nl=False)
 
 
 def cp_command(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calibrated_sd.cli.console import IfExists, console, error_console, quiet_libraries
-from calibrated_sd.errors import ConfigError, DataError
+from calibrated_sd.errors import ConfigError, DataError, shortened
 
 if TYPE_CHECKING:
     from calibrated_sd.experiments.sweep_plan import Sweep
@@ -95,15 +95,23 @@ def parse_seeds(text: str | None) -> list[int] | None:
     """``"3"`` → [0, 1, 2]; ``"0,4"`` → [0, 4]; ``"50,"`` → [50]; None for the recipe's own."""
     if text is None:
         return None
+    from calibrated_sd.experiments.sweep_checks import MOST_SEEDS
+
     text = text.strip()
     try:
         numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
         numbers = []
-    seeds = numbers if len(numbers) > 1 or text.endswith(",") else list(range(numbers[0] if numbers else 0))
+    is_list = len(numbers) > 1 or text.endswith(",")
+    if not is_list and numbers and numbers[0] > MOST_SEEDS:
+        raise ConfigError(
+            f"--seeds takes a number of seeds up to {MOST_SEEDS}, got {shortened(text)}. To train one seed, add a comma: "
+            f"{shortened(text, plain=True)},"
+        )
+    seeds = numbers if is_list else list(range(numbers[0] if numbers else 0))
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ConfigError(
-            f"--seeds must be a number of seeds from 1, e.g. 3, or a list of different seeds, e.g. 0,1,2 (one seed: 7,); got {text!r}."
+            f"--seeds must be a number of seeds from 1, e.g. 3, or a list of different seeds, e.g. 0,1,2 (one seed: 7,); got {shortened(text)}."
         )
     return seeds
 
@@ -117,7 +125,19 @@ def parse_slurm(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise ConfigError(f"--slurm takes key=value, e.g. --slurm partition=gpu, got {pair!r}.")
-        parameters[key] = yaml.safe_load(value)
+        try:
+            parameters[key] = yaml.safe_load(value)
+        except (
+            yaml.YAMLError,
+            ValueError,
+            AttributeError,
+            TypeError,
+            RecursionError,
+        ) as error:  # PyYAML raises them all
+            raise ConfigError(
+                f"The value of --slurm {shortened(pair, plain=True)} is not valid YAML ({' '.join(str(error).split())}). "
+                "Quote the whole for the shell, and text with brackets or colons once more within."
+            ) from error
     return parameters
 
 

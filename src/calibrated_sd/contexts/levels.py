@@ -17,7 +17,7 @@ from typing import Any
 from calibrated_sd.contexts.answers import alter_answer, extract_answer
 from calibrated_sd.contexts.hints import cut_hint
 from calibrated_sd.contexts.strip import strip_thinking
-from calibrated_sd.errors import ConfigError, unknown_name
+from calibrated_sd.errors import ConfigError, shortened, unknown_name
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,10 @@ def _pairs(text: str | Mapping[str, float]) -> list[tuple[str, Any]]:
     if isinstance(text, str) and text.lstrip().startswith("{"):
         try:
             text = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"context_levels={text!r} starts like a JSON object but is none: {error}.") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ConfigError(
+                f"context_levels={shortened(text)} starts like a JSON object but is none: {error}."
+            ) from error
     if isinstance(text, Mapping):
         return [(str(name), weight) for name, weight in text.items()]
     parts = [part.strip() for part in str(text).split(",")]

@@ -166,7 +166,7 @@ def lookup(row: Mapping[str, Any], name: str) -> Any:
 def _from_json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -82,7 +82,7 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
 def _json(path: Path) -> Iterator[dict[str, Any]]:
     try:
         data = json.loads(path.read_bytes())  # bytes, because a byte-order mark is then understood
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}). Correct it, or write it as JSON lines.") from error
     if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
         raise DataError(f"{path} must hold a list of objects, one per problem. Convert it, e.g. to JSON lines.")
@@ -101,7 +101,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                     yield row
     except DataError:
         raise
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, RecursionError) as error:
         raise DataError(
             f"{path}, line {number}: cannot be read ({error}). Is the file complete? Download or write it again."
         ) from error

@@ -93,7 +93,7 @@ def set_field(settings: dict[str, Any], field: str, value: Any, fields: Fields) 
         return
     inner = settings.get(root)
     if isinstance(inner, str):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             inner = json.loads(inner)
     if inner is not None and not isinstance(inner, Mapping):
         raise ConfigError(

@@ -188,7 +188,7 @@ def parse(text: str, where: str) -> MarkerSet:
     """
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(
             f"The marker set {where} is not YAML: {' '.join(str(error).split())}. Correct the file."
         ) from error

@@ -114,6 +114,16 @@ class ModelShape:
         return self.num_hidden_layers * sum(rank * sum(self.linear[name]) for name in names)
 
 
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} cannot be read ({error}). Save or download the model again.") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{file} holds {type(config).__name__}, not an object. Save or download the model again.")
+    return config
+
+
 def model_shape(model: str | os.PathLike[str]) -> ModelShape:
     """The sizes of a model, from the first of: its folder, the local Hub cache, the configurations shipped here.
 
@@ -126,10 +136,10 @@ def model_shape(model: str | os.PathLike[str]) -> ModelShape:
     name = str(model)
     folder = Path(name)
     if (folder / "config.json").is_file():
-        return read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")), name, "its config.json")
+        return read_shape(_read_config(folder / "config.json"), name, "its config.json")
     cached = _cached_config(name)
     if cached is not None:
-        return read_shape(json.loads(cached.read_text(encoding="utf-8")), name, "the local Hub cache")
+        return read_shape(_read_config(cached), name, "the local Hub cache")
     for file in sorted(SHIPPED.glob("*.json")):
         shipped = json.loads(file.read_text(encoding="utf-8"))
         # A folder that is yet to be made counts by its last name: recipes write models/SmolLM2-135M-Instruct.

@@ -55,7 +55,7 @@ def sharding(settings: Any) -> str:
     if not isinstance(given, Mapping):
         try:
             given = json.loads(Path(given).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(
                 f"The DeepSpeed configuration {given} cannot be read ({error}). Give a JSON file."
             ) from error
@@ -195,7 +195,7 @@ def launch_sharding(launch_file: Path) -> str:
         launch = yaml.safe_load(launch_file.read_text(encoding="utf-8"))
         kind = str(launch.get("distributed_type", "NO")).upper()
         stage = int((launch.get("deepspeed_config") or {}).get("zero_stage", 0))
-    except (OSError, yaml.YAMLError, AttributeError, ValueError) as error:
+    except (OSError, yaml.YAMLError, AttributeError, ValueError, RecursionError) as error:
         raise ConfigError(f"The launch file {launch_file} cannot be read ({error}). See `csd ls launch`.") from error
     if kind == "FSDP":
         return "fsdp"

@@ -128,7 +128,7 @@ def _content(path: Path) -> dict[str, Any]:
 def _parsed(path: Path, mtime_ns: int, size: int) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise _damaged(path, error) from error
     require_version(content, str(path))
     try:

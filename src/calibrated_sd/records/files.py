@@ -131,7 +131,7 @@ def repair_tail(path: str | os.PathLike[str]) -> int:
             return 0
         try:
             complete = isinstance(json.loads(tail), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             complete = False
         if complete:
             file.write(b"\n")
@@ -160,7 +160,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     path = Path(path)
     try:
         data = json.loads(_read_bytes(path))
-    except ValueError as error:  # cut off, edited by hand, or not UTF-8
+    except (ValueError, RecursionError) as error:  # cut off, edited by hand, not UTF-8, or nested without end
         line = getattr(error, "lineno", 1)
         raise DataError(
             f"{path}, line {line}: not valid JSON ({error}). The file is cut off or was edited by hand; "
@@ -205,11 +205,11 @@ def _numbered_rows(path: Path, check_version: bool = True) -> list[tuple[int, di
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:  # JSONDecodeError, or a character cut in the middle
+        except (ValueError, RecursionError) as error:  # JSONDecodeError, a character cut in the middle, deep nesting
             what = (
                 "the last line is cut off: an interrupted run leaves such a line. Delete it, or finish the run that "
                 "writes this file with --if-exists resume, which drops it"
-                if i == len(lines) - 1  # no newline after it
+                if i == len(lines) - 1 and isinstance(error, ValueError)  # no newline after it
                 else f"not valid JSON ({error}). Correct or delete this line"
             )
             raise DataError(f"{path}, line {i + 1}: {what}.") from error

@@ -118,7 +118,7 @@ def _kind_of(folder: Path) -> str | None:
     """The kind in the folder's manifest; None where the folder is not ours."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("schema_version"), int):
         return None

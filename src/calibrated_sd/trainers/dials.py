@@ -140,7 +140,7 @@ def load_dials(trainer: Any, checkpoint: str | Path | None) -> None:
     if path.exists():
         try:
             trainer.dials.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} cannot be read: {error}. Resume from another checkpoint.") from error
     elif trainer.dials.has_memory:
         warnings.warn(

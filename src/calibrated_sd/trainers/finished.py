@@ -126,7 +126,7 @@ def _by_step(folder: Path) -> list[Path]:
 def _is_finished(state: Path) -> bool:
     try:
         return "global_step" in json.loads(state.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):  # not there, cut off
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, RecursionError):  # not there, cut off
         return False
     except OSError as error:
         raise unreadable(state, error) from error

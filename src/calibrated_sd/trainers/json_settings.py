@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from calibrated_sd.errors import ConfigError
+from calibrated_sd.errors import ConfigError, shortened
 
 
 def as_mapping(
@@ -29,8 +29,10 @@ def as_mapping(
     if isinstance(given, str):
         try:
             given = json.loads(given)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{name}={given!r} is no JSON object: {error}. Write it like '{example}'.") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ConfigError(
+                f"{name}={shortened(given)} is no JSON object: {error}. Write it like '{example}'."
+            ) from error
     if given is not None and not isinstance(given, Mapping):
         raise ConfigError(f"{name} must be a mapping of {what}, got {given!r}.")
     return dict(given or {})

@@ -88,7 +88,7 @@ def _problem(file: Path) -> str | None:
             whole = not file.name.endswith(".index.json") or isinstance(data["weight_map"], dict)
         else:
             whole = True
-    except (ValueError, LookupError, TypeError, AttributeError, struct.error):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, struct.error):
         whole = False
     return None if whole else "is cut off or damaged"
 

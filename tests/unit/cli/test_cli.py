@@ -12,7 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from calibrated_sd.cli.main import app, main
-from calibrated_sd.errors import CalibratedSDError, unknown_name
+from calibrated_sd.errors import CalibratedSDError, ConfigError, unknown_name
 
 
 def commands_of(group, before=()):
@@ -64,6 +64,13 @@ def test_a_user_error_is_one_paragraph_and_exit_code_2(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith("Error: Unknown recipe 'organism/reproduc.yaml'. Did you mean 'organism/reproduce.yaml'?")
     assert "Traceback" not in error
+
+
+def test_cat_of_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "x.yaml").write_bytes("# größe".encode("latin-1"))
+    result = runner.invoke(app, ["cat", str(tmp_path / "x.yaml")])
+    assert isinstance(result.exception, ConfigError)
+    assert "is not UTF-8 text" in str(result.exception)
 
 
 def test_unknown_name_suggests_the_nearest_and_lists_all():

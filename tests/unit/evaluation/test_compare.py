@@ -11,7 +11,7 @@ from record_kit import record
 from typer.testing import CliRunner
 
 from calibrated_sd.cli.main import app
-from calibrated_sd.errors import DataError
+from calibrated_sd.errors import ConfigError, DataError
 from calibrated_sd.evaluation.compare import FAMILY, compare_runs
 from calibrated_sd.evaluation.statistics import holm
 from calibrated_sd.records import read_json, write_jsonl
@@ -159,6 +159,13 @@ def test_the_command(tmp_path):
     assert json.loads(printed.output)["suites"] == document["suites"]
     assert "not empty" in str(csd(tmp_path / "a", tmp_path / "b.jsonl", "--output", out).exception)
     assert csd(tmp_path / "a", tmp_path / "b.jsonl", "--output", out, "--if-exists", "overwrite").exit_code == 0
+
+
+def test_a_seed_below_zero(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", run(BASE))
+    found = csd(tmp_path / "a.jsonl", tmp_path / "a.jsonl", "--seed", "-1").exception
+    assert isinstance(found, ConfigError)
+    assert "--seed must be a whole number from 0, got -1" in str(found)
 
 
 def test_the_command_on_lm_evals_files(tmp_path):

@@ -25,7 +25,7 @@ def test_seeds_are_a_number_or_a_list(text, seeds):
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "1,-2", ""])
+@pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "1,-2", "", "1000000000000", "9" * 300])
 def test_other_seeds_are_refused(text):
     with pytest.raises(ConfigError, match="--seeds"):
         parse_seeds(text)
@@ -36,6 +36,16 @@ def test_cluster_parameters_are_read_as_yaml():
     assert parse_slurm(pairs) == {"time": 120, "partition": "gpu", "setup": ["module load cuda"], "comment": "a=b"}
     with pytest.raises(ConfigError, match="key=value"):
         parse_slurm(["gpu"])
+
+
+@pytest.mark.parametrize("value", ["[1", "2020-13-45", "? [a]", "[" * 5000, "!!python/name:os.system"])
+def test_a_cluster_parameter_that_is_no_yaml(value):
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        parse_slurm([f"time={value}"])
+
+
+def test_a_great_number_is_one_seed_after_a_comma():
+    assert parse_seeds("1000000000000,") == [1000000000000]
 
 
 def test_a_folder_of_other_people_is_left_alone(tmp_path):

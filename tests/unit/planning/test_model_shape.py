@@ -101,3 +101,10 @@ def test_refusals(tmp_path):
         read_shape({**SMALL, "model_type": "gpt2"}, "x", "a test")
     with pytest.raises(ConfigError, match="lacks vocab_size"):
         read_shape({**SMALL, "model_type": "llama", "vocab_size": None}, "x", "a test")
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[]"])
+def test_a_folder_whose_config_is_none(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match="Save or download the model again"):
+        model_shape(tmp_path)

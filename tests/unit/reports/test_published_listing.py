@@ -4,7 +4,7 @@ import pytest
 from synthetic_published import make_published
 
 from calibrated_sd.errors import ConfigError, DataError
-from calibrated_sd.reports.published import load_listing, published_root
+from calibrated_sd.reports.published import build_published, load_listing, published_root
 from calibrated_sd.reports.published.build import TABLES
 from calibrated_sd.reports.published.listing import TABLE_KINDS
 
@@ -50,6 +50,19 @@ def test_every_kind_of_table_can_be_made():
             ConfigError,
             "path of a PNG",
         ),
+        ("pages: [index.md]\n? [a]\n: 1", ConfigError, "a list or mapping as a key"),
+        ("pages: [index.md]\ntables: {a: {? {b: 1} : 1}}", ConfigError, "a list or mapping as a key"),
+        ("pages: [index.md]\nx: 2020-13-45", ConfigError, "not valid YAML"),
+        ("[" * 5000, ConfigError, "not valid YAML"),
+        ("pages: [index.md]\ntables: {a: {kind: [claims], from: study/claims}}", ConfigError, "Unknown kind"),
+        *(
+            (
+                f"pages: [index.md]\nheadline: {{page: index.md, claim: C5, from: study/claims, settings: {settings}}}",
+                ConfigError,
+                "must be a list of numbers",
+            )
+            for settings in ("[abc]", "5", "{a: 1}", "[[1]]", f"[{'9' * 400}]")
+        ),
         ("pages: [index.md]\nheadline: {page: index.md, claim: C5}", ConfigError, "'page', 'claim' and 'from'"),
     ],
 )
@@ -65,3 +78,12 @@ def test_the_folder_that_publishes_another(root, tmp_path):
     (root / "elsewhere").mkdir()
     assert published_root(root / "elsewhere") is None
     assert published_root(tmp_path) is None
+
+
+def test_a_listing_and_a_page_that_are_not_utf8(root):
+    (root / "index.md").write_bytes("größe".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"index\.md is not UTF-8"):
+        build_published(root)
+    (root / "published.yaml").write_bytes("pages: [größe.md]".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"published\.yaml is not UTF-8"):
+        load_listing(root)

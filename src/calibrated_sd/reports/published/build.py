@@ -18,7 +18,7 @@ from calibrated_sd.reports.published.figures import picture
 from calibrated_sd.reports.published.headline import headline_problems
 from calibrated_sd.reports.published.hypotheses import hypotheses_table
 from calibrated_sd.reports.published.json_table import figures_table
-from calibrated_sd.reports.published.listing import LISTING, Entry, Listing, load_listing
+from calibrated_sd.reports.published.listing import LISTING, Entry, Listing, is_inside, load_listing
 from calibrated_sd.reports.published.markdown import PublishedTable, provenance_line
 from calibrated_sd.reports.published.measured import load_measured, provenance_of
 from calibrated_sd.reports.published.moonshot import moonshot_table
@@ -132,7 +132,7 @@ def render_table(listing: Listing, entry: Entry, page: str) -> str:
     except CalibratedSDError as error:
         raise type(error)(f"Table {entry.name} of {listing.path / LISTING}: {error}") from error
     text = table.to_markdown(provenance_line(place, provenance_of(place), listing.path / page))
-    return f"\n{entry.options['note'].strip()}\n{text}" if entry.options.get("note") else text
+    return f"\n{str(entry.options['note']).strip()}\n{text}" if entry.options.get("note") else text
 
 
 def _attempt(what: str, find: Callable[[], list[str]]) -> list[str]:
@@ -146,9 +146,21 @@ def _attempt(what: str, find: Callable[[], list[str]]) -> list[str]:
 def _read(listing: Listing) -> _Pages:
     pages = _Pages()
     for page in listing.pages:
-        pages.texts[page] = (listing.path / page).read_bytes().decode("utf-8")
+        pages.texts[page] = _text(listing.path / page)
         pages.blocks[page] = read_blocks(pages.texts[page], page)
+        if not pages.blocks[page] and not is_inside(listing.path, page):
+            raise ConfigError(
+                f"{listing.path / LISTING} lists the page {page}, which lies outside of the folder and has no place for a "
+                "table or headline, so it is not this folder's to rewrite. Put the markers there, or take it off the list."
+            )
     return pages
+
+
+def _text(page: Path) -> str:
+    try:
+        return page.read_bytes().decode("utf-8")  # bytes, because line ends stay as they are
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{page} is not UTF-8 text: {error}. Save the page as UTF-8.") from error
 
 
 def _unplaced(listing: Listing, pages: _Pages) -> list[str]:
@@ -189,7 +201,7 @@ def _shows(text: str, page: Path, file: Path) -> bool:
 def _headline_problems(listing: Listing) -> list[str]:
     assert listing.headline is not None
     page = listing.path / listing.headline.page
-    blocks = read_blocks(page.read_text(encoding="utf-8"), listing.headline.page)
+    blocks = read_blocks(_text(page), listing.headline.page)
     if "" not in blocks:
         return ["the page has no lines '<!-- headline -->' and '<!-- /headline -->' around the sentence"]
     return headline_problems(listing.path, listing.headline, blocks[""][1])

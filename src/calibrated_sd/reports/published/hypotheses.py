@@ -261,7 +261,7 @@ def read_hypotheses(file: Path) -> list[dict[str, Any]]:
         raise DataError(f"There is no {file}. Name the YAML file that lists the hypotheses.")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid YAML ({' '.join(str(error).split())}). Correct it.") from error
     entries = content.get("hypotheses") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from calibrated_sd.errors import ConfigError, DataError, unknown_name
+from calibrated_sd.errors import ConfigError, DataError, shortened, unknown_name
 
 LISTING = "published.yaml"
 TABLE_KINDS: dict[str, tuple[str, ...]] = {
@@ -97,7 +97,7 @@ def load_listing(directory: str | Path) -> Listing:
 
     Raises:
         DataError: no such file, or a page or source that it names does not exist.
-        ConfigError: not YAML, or an unknown key, kind or option.
+        ConfigError: not YAML, an unknown key, kind or option, a page that is no Markdown, or a figure outside of the folder.
     """
     path = Path(directory)
     file = path / LISTING
@@ -105,7 +105,9 @@ def load_listing(directory: str | Path) -> Listing:
         raise DataError(f"There is no {file}. Give a folder with a {LISTING} that lists its pages, tables and figures.")
     try:
         raw = yaml.load(file.read_text(encoding="utf-8"), _OncePerKey)  # nosec B506: a SafeLoader
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text: {error}. Save the file as UTF-8.") from error
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:  # PyYAML raises them all
         raise ConfigError(f"{file} is not valid YAML ({' '.join(str(error).split())}). Correct it.") from error
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{file} must be a mapping with the key 'pages', got {type(raw).__name__}. Correct it.")
@@ -123,12 +125,27 @@ def load_listing(directory: str | Path) -> Listing:
         _headline(raw["headline"], file) if raw.get("headline") else None,
     )
     for page in (*pages, *([listing.headline.page] if listing.headline else [])):
+        if _resolved(path / page).suffix != ".md":
+            raise ConfigError(
+                f"{file} lists the page {page!r}, which is no Markdown file. Give a page that ends in .md."
+            )
         if not (path / page).is_file():
             raise DataError(f"{file} lists the page {page}, but there is no file {path / page}. Correct one of them.")
+    for entry in listing.figures.values():
+        if not is_inside(path, entry.file):
+            raise ConfigError(
+                f"'file' of the figure {entry.name!r} of {file} must lie inside of {path}, got {shortened(entry.file)}. "
+                "Correct it, or leave it out."
+            )
     for source in listing.sources:
         if not (path / source).exists():
             raise DataError(f"{file} names the source {source}, but there is no {path / source}. Correct one of them.")
     return listing
+
+
+def is_inside(root: Path, name: str) -> bool:
+    """Whether a path relative to a folder stays below it, links followed."""
+    return _resolved(root / name).is_relative_to(root.resolve())
 
 
 def published_root(directory: str | Path) -> Path | None:
@@ -143,12 +160,22 @@ def published_root(directory: str | Path) -> Path | None:
     return None
 
 
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a zero byte
+        raise ConfigError(f"{str(path)!r} is no path that can be followed ({error}). Correct {LISTING}.") from error
+
+
 class _OncePerKey(yaml.SafeLoader):
     """Refuses a key that is given twice: YAML would keep the last one in silence."""
 
 
 def _mapping(loader: _OncePerKey, node: yaml.MappingNode) -> dict[Any, Any]:
     keys = [loader.construct_object(key) for key, _ in node.value]
+    for key, (place, _) in zip(keys, node.value, strict=True):
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, "a list or mapping as a key", place.start_mark)
     twice = sorted({str(key) for key in keys if keys.count(key) > 1})
     if twice:
         raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
@@ -169,7 +196,7 @@ def _entries(raw: Mapping[str, Any], group: str, kinds: Mapping[str, tuple[str, 
             raise ConfigError(f"The name of {what} may hold letters, digits, '_' and '-' alone. Rename it.")
         if not isinstance(entry, Mapping) or "kind" not in entry or "from" not in entry:
             raise ConfigError(f"The {what} needs at least 'kind' and 'from', got {entry!r}. Add them.")
-        if entry["kind"] not in kinds:
+        if not isinstance(entry["kind"], str) or entry["kind"] not in kinds:
             raise unknown_name(f"kind of the {what}", entry["kind"], kinds)
         own = ("kind", "from", "note") if group == "tables" else ("kind", "from", "file")
         for key in entry:
@@ -192,5 +219,13 @@ def _headline(given: Any, file: Path) -> Headline:
         if key not in keys:
             raise unknown_name(f"key of 'headline' in {file}", key, keys)
     claims = given["claim"] if isinstance(given["claim"], list) else [given["claim"]]
-    settings = tuple(float(number) for number in given.get("settings") or ())
-    return Headline(str(given["page"]), tuple(map(str, claims)), str(given["from"]), settings)
+    settings = given.get("settings") or []
+    try:
+        if not isinstance(settings, list):
+            raise TypeError
+        numbers = tuple(map(float, settings))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"'settings' under 'headline' in {file} must be a list of numbers, got {shortened(settings)}. Correct it."
+        ) from error
+    return Headline(str(given["page"]), tuple(map(str, claims)), str(given["from"]), numbers)
