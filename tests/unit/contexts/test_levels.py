@@ -131,7 +131,7 @@ def test_text_and_mapping_mean_the_same(parts):
     assert parse_levels(",".join(f"{name}:{weight!r}" for name, weight in weights.items())) == parse_levels(weights)
 
 
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 ROOT = Path(__file__).parents[3]
 
 
