@@ -12,20 +12,30 @@ from pathlib import Path
 
 import calibrated_sd
 
-ROOMS = ("calibrators", "contexts", "data", "errors", "evaluation", "markers", "objectives", "records", "trainers")
 FROZEN = Path(__file__).with_name("public_api.txt")
+
+
+def rooms() -> list[str]:
+    """The rooms whose names are public: each with an `__all__`, and `errors`, whose classes are."""
+    package = Path(calibrated_sd.__file__).parent
+    files = {path.stem: path for path in package.glob("*.py")} | {
+        p.parent.name: p for p in package.glob("*/__init__.py")
+    }
+    files.pop("__init__")
+    listed = {name for name, path in files.items() if re.search(r"^__all__\b", path.read_text(encoding="utf-8"), re.M)}
+    return sorted(listed | {"errors"})
 
 
 def described() -> str:
     """One line per name, setting and method."""
     lines = list(_of("calibrated_sd", calibrated_sd.__all__))
-    for room in ROOMS:
+    for room in rooms():
         module = importlib.import_module(f"calibrated_sd.{room}")
-        lines += _of(module.__name__, _public(module))
+        lines += _of(module.__name__, public(module))
     return "\n".join(lines) + "\n"
 
 
-def _public(module: object) -> list[str]:
+def public(module: object) -> list[str]:
     """`__all__`; without one, the classes that are defined there."""
     if hasattr(module, "__all__"):
         return list(module.__all__)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CSD_MODULE = "calibrated_sd.cli.main"
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<code>.*?)^```", re.M | re.S)
 
 
@@ -39,9 +40,18 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """The words of every `csd` command of a shell block; loops, pipes, variables and comments are left as they are."""
+    """The words of every `csd` command of a shell block, also as `-m calibrated_sd.cli.main`; loops, pipes, variables and comments are
+    left as they are."""
+    for words in lines(block):
+        if "csd" in words[:2]:
+            yield words[words.index("csd") + 1 :]
+        elif CSD_MODULE in words:
+            yield words[words.index(CSD_MODULE) + 1 :]
+
+
+def lines(block: Block) -> Iterator[list[str]]:
+    """The words of every command of a shell block."""
     for line in block.code.replace("\\\n", " ").splitlines():
         for part in re.split(r"&&|;|\||\bdo\b", line.strip()):
-            words = shlex.split(part, comments=True)
-            if "csd" in words[:2]:
-                yield words[words.index("csd") + 1 :]
+            if words := shlex.split(part, comments=True):
+                yield words

@@ -1,13 +1,16 @@
-"""Every `csd` command of the documentation exists, with its options and with the recipe it names."""
+"""Every command of ours in the documentation exists, with its options and with the recipe it names: `csd`, `python -m`, `accelerate launch`."""
 
+import argparse
+import importlib
+import itertools
 import shlex
 
 import pytest
-from pages import PAGES, blocks, commands
+from pages import CSD_MODULE, PAGES, blocks, commands, lines
 from typer.main import get_command
 
 from calibrated_sd.cli.main import app
-from calibrated_sd.cli.recipes import find_recipe
+from calibrated_sd.cli.recipes import find_recipe, recipes_root
 
 COMMANDS = [
     pytest.param(words, id=f"{page.stem}: csd {shlex.join(words)}"[:120])
@@ -16,6 +19,25 @@ COMMANDS = [
     if block.language in {"bash", ""}
     for words in commands(block)
 ]
+
+
+LINES = [
+    pytest.param(words, id=f"{page.stem}: {shlex.join(words)}"[:120])
+    for page in PAGES
+    for block in blocks(page)
+    if block.language in {"bash", ""}
+    for words in lines(block)
+]
+LAUNCHES = [p for p in LINES if p.values[0][:2] == ["accelerate", "launch"]]
+
+
+def module_of(words):
+    """Our module that a line runs by `-m`, beside the command line's, or None."""
+    named = [after for word, after in itertools.pairwise(words) if word == "-m"]
+    return next((name for name in named if name.startswith("calibrated_sd") and name != CSD_MODULE), None)
+
+
+MODULES = [p for p in LINES if module_of(p.values[0])]
 
 
 def resolve(words):
@@ -52,7 +74,46 @@ def test_the_recipe_exists(words):
     assert find_recipe(name).is_file()
 
 
+class Parsed(Exception):
+    """The module has read its options; what it does with them is not asked for."""
+
+
+@pytest.fixture
+def only_parsed(monkeypatch):
+    """`parse_args` raises `Parsed` where it would give back what it read."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(self, *args, **kwargs):
+        parse(self, *args, **kwargs)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+
+
+@pytest.mark.parametrize("words", MODULES)
+def test_the_module_takes_these_options(words, only_parsed):
+    name = module_of(words)
+    main = importlib.import_module(name).main
+    with pytest.raises(Parsed):
+        main(words[words.index(name) + 1 :])
+    with pytest.raises(SystemExit):
+        main([*words[words.index(name) + 1 :], "--no-such-option"])
+
+
+@pytest.mark.parametrize("words", LAUNCHES)
+def test_accelerate_takes_these_options(words):
+    from accelerate.commands.launch import launch_command_parser
+
+    given = launch_command_parser().parse_args(words[2:])
+    assert given.module
+    assert given.training_script == CSD_MODULE
+    assert (recipes_root() / "launch" / given.config_file).is_file()
+
+
 def test_the_pages_have_commands():
     """The test looks at something: README and each how-to that tells of the command line."""
     assert len(COMMANDS) > 60
+    assert len(MODULES) >= 1
+    assert len(LAUNCHES) >= 2
+    assert sum(CSD_MODULE in parameter.values[0] for parameter in LINES) > len(LAUNCHES)
     assert any(parameter.id.startswith("README: csd reproduce") for parameter in COMMANDS)

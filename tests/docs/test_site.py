@@ -1,15 +1,19 @@
 """The documentation as a site: builds without a warning, and every public name is in it."""
 
+import dataclasses
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from calibrated_sd import trainers
+from compat.public_api import public, rooms
+
 ROOT = Path(__file__).parents[2]
-ROOMS = ("trainers", "calibrators", "objectives", "contexts", "markers", "evaluation", "records")
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +34,12 @@ def test_it_builds_strictly_with_every_page(site):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", rooms())
 def test_every_public_name_has_its_place(site, room):
     text = "".join(path.read_text(encoding="utf-8") for path in (site / "reference/api").glob("*.html"))
     module = importlib.import_module(f"calibrated_sd.{room}")
     missing = []
-    for name in module.__all__:
+    for name in public(module):
         thing = getattr(module, name)
         where = getattr(thing, "__module__", "") or ""
         path = f"{where}.{name}" if where.startswith("calibrated_sd") else f"calibrated_sd.{room}.{name}"
@@ -46,19 +50,26 @@ def test_every_public_name_has_its_place(site, room):
 
 @pytest.mark.slow
 def test_every_setting_of_ours_is_explained(site):
-    from calibrated_sd.trainers import CalibratedSDPOConfig
-
+    """The settings that a config has and its parent in TRL lacks stand in the table under its name, each once, with a text."""
     text = (site / "reference/api/trainers.html").read_text(encoding="utf-8")
-    for name in ("calibration_strength", "context_levels", "chunk_size", "on_non_finite"):
-        assert name in CalibratedSDPOConfig.__dataclass_fields__
-        assert text.count(f"<td><code>{name}</code></td>") >= 3  # SDPO, SDFT, Distillation
+    configs = [getattr(trainers, name) for name in trainers.__all__ if name.endswith("Config")]
+    assert {config.__name__ for config in configs} == {
+        f"Calibrated{m}Config" for m in ("Distillation", "SDFT", "SDPO", "SFT")
+    }
+    for config in configs:
+        theirs = {name for base in config.__mro__ if base.__module__.startswith("trl.") for name in names_of(base)}
+        table = text.split(f'id="{config.__module__}.{config.__qualname__}"')[1].partition("</table>")[0]
+        rows = re.findall(r"<tr>\s*<td><code>(\w+)</code></td>\s*<td>.*?</td>\s*<td>(.*?)</td>", table, re.S)
+        assert sorted(name for name, told in rows if told) == sorted(names_of(config) - theirs), config.__name__
+
+
+def names_of(config):
+    return {field.name for field in dataclasses.fields(config)}
 
 
 @pytest.mark.slow
 def test_nothing_is_asked_of_other_servers(site):
     """Fonts, scripts and styles come with the site."""
-    import re
-
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://[^"]+"', text) == [], page

@@ -1,6 +1,8 @@
 """Levels and how mixtures of them are written."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -127,3 +129,18 @@ def test_text_and_mapping_mean_the_same(parts):
     total = sum(parts.values())
     weights = {name: part / total for name, part in parts.items()}
     assert parse_levels(",".join(f"{name}:{weight!r}" for name, weight in weights.items())) == parse_levels(weights)
+
+
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_readme_counts_the_levels():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"\[context\]\(\S+\) has (\w+) levels", readme)[1] == NUMBERS[len(CONTEXTS)]
+
+
+def test_the_page_has_a_row_for_each_level():
+    page = (ROOT / "docs/reference/contexts.md").read_text(encoding="utf-8")
+    levels = page.partition("## Levels")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", levels, re.M) == list(CONTEXTS)
