@@ -13,7 +13,7 @@ import typer
 
 from calibrated_sd.cli.console import console, error_console, quiet_libraries
 from calibrated_sd.cli.termination import TERMINATED
-from calibrated_sd.errors import ConfigError, OutputError
+from calibrated_sd.errors import CalibratedSDError, ConfigError, OutputError, shortened, unknown_name
 from calibrated_sd.organism.species import SPECIES
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def train_command(
         show_plan(run, settings, load_rows(run, settings) if at_hand else None, recipe_path)
         return
     check_processes(run, settings)
+    check_report_to(settings)
     warn_of_lost_updates(run, settings)
     check_weights(model_path(run.model))
     folder = Path(settings.output_dir)
@@ -191,6 +192,27 @@ def check_processes(run: RunArguments, settings: Any) -> None:
         )
 
 
+def check_report_to(settings: Any) -> None:
+    """Refuse a tracker that transformers does not know, or that is not installed, before a model is loaded.
+
+    Raises:
+        ConfigError: one of `report_to`.
+    """
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    named = [settings.report_to] if isinstance(settings.report_to, str) else settings.report_to or []
+    for name in named:
+        if name not in INTEGRATION_TO_CALLBACK and (name not in ("none", "all") or len(named) > 1):
+            raise unknown_name("report_to", name, [*INTEGRATION_TO_CALLBACK, "none"])
+        # transformers lists neither of these two as available where it is.
+        if name not in (*get_available_reporting_integrations(), "none", "all", "azure_ml", "flyte"):
+            raise ConfigError(
+                f"report_to names {name!r}, whose library is not installed. Install it, or say --report_to none; train.jsonl "
+                "is written anyway."
+            )
+
+
 def last_checkpoint(folder: Path, trainer: str = "") -> Path | None:
     """The last finished checkpoint of a run, from which it can go on; None if there is none yet.
 
@@ -241,7 +263,8 @@ def make_trainer(run: RunArguments, settings: Any, rows: list[dict[str, Any]], f
     """The trainer of a recipe.
 
     Raises:
-        ConfigError: anything the trainer refuses, or an optional library that the settings need and that is missing.
+        ConfigError: anything the trainer or its libraries refuse, or an optional library that the settings need and that
+            is missing.
     """
     from calibrated_sd.experiments.training import assemble
     from calibrated_sd.trainers.callbacks import JsonlLogCallback
@@ -253,6 +276,14 @@ def make_trainer(run: RunArguments, settings: Any, rows: list[dict[str, Any]], f
         raise ConfigError(
             f"The settings of this run need a library that is not installed: {error} Install it, or change the setting "
             "(use_vllm, or attn_implementation in model_init_kwargs)."
+        ) from error
+    except CalibratedSDError:
+        raise
+    except Exception as error:  # of TRL, transformers, PEFT, accelerate and the hub, each with errors of its own
+        reason = shortened(" ".join(str(error).split()), 1500, plain=True)
+        raise ConfigError(
+            f"The {run.trainer} trainer cannot be made with these settings ({type(error).__name__}: {reason}). Nothing was "
+            "trained. Change the setting that this is about; csd train --dry-run shows them all."
         ) from error
 
 

@@ -134,12 +134,18 @@ class SFTRunArguments(RunArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        from calibrated_sd.trainers.json_settings import as_mapping
+        _read_template_kwargs(self)
 
-        if self.chat_template_kwargs is not None:
-            self.chat_template_kwargs = as_mapping(
-                self.chat_template_kwargs, "chat_template_kwargs", "arguments to values", '{"enable_thinking": true}'
-            )
+
+def _read_template_kwargs(owner: Any) -> None:
+    """Raises ConfigError where `chat_template_kwargs` is no mapping; the others' configs in TRL do not look."""
+    from calibrated_sd.trainers.json_settings import as_mapping
+
+    given = getattr(owner, "chat_template_kwargs", None)
+    if given is not None:
+        owner.chat_template_kwargs = as_mapping(
+            given, "chat_template_kwargs", "arguments to values", '{"enable_thinking": true}'
+        )
 
 
 def trainer_classes(trainer: str) -> tuple[type, type]:
@@ -181,6 +187,13 @@ def parse_recipe(path: Path, overrides: Sequence[str], *, on_this_machine: bool 
         check_settings(raw, cls, str(path), text=True)
     own_choice = [] if on_this_machine else ["--use_cpu", "true"]
     run, settings = _parse([run_cls, config_cls], path, [*overrides, *own_choice])
+    if settings.resume_from_checkpoint is not None:  # it would be read by nobody, and the run start anew
+        raise ConfigError(
+            f"resume_from_checkpoint={shortened(settings.resume_from_checkpoint)} is not how csd train goes on with a run. Use "
+            "--if-exists resume, which takes the last finished checkpoint of --output, or train from a checkpoint's weights "
+            "as a run of its own with --model."
+        )
+    _read_template_kwargs(settings)
     check_ranges(settings, str(path))
     check_ranges(run, str(path))
     if not on_this_machine:

@@ -38,6 +38,12 @@ def contents(folder):
     [
         ("train", (*TRAIN, "--use_vllm", "true"), "vllm"),
         ("train", (*TRAIN, "--n_problems", "1"), "prompts"),
+        ("train", (*TRAIN, "--report_to", "foo"), "Unknown report_to 'foo'"),
+        ("train", (*TRAIN, "--fsdp", "full_shard"), "Using fsdp only works"),
+        ("train", (*TRAIN, "--model_init_kwargs", '{"foo": 1}'), "foo"),
+        ("train", (*TRAIN, "--chat_template_kwargs", "[1]"), "chat_template_kwargs"),
+        ("train", (*TRAIN, "--lora_r", "4", "--lora_target_modules", "nothing"), "nothing"),
+        ("train", (*TRAIN, "--resume_from_checkpoint", "run"), "--if-exists resume"),
         ("train", (*TRAIN, "--reward", "no_such_rewards:f"), "no_such_rewards"),
         ("ladder", (*LADDER, "--model", "nothing"), "nothing has no model"),
         ("ladder", (*LADDER, "--n", "0"), "--n must be at least 1"),

@@ -9,8 +9,8 @@ import yaml
 from safetensors.torch import save_file
 
 from calibrated_sd.cli.recipes import shipped_recipes
-from calibrated_sd.cli.train import last_checkpoint, warn_of_lost_updates
-from calibrated_sd.errors import OutputError
+from calibrated_sd.cli.train import check_report_to, last_checkpoint, make_trainer, warn_of_lost_updates
+from calibrated_sd.errors import ConfigError, OutputError
 from calibrated_sd.experiments.train_recipe import RunArguments, parse_recipe
 
 
@@ -86,3 +86,26 @@ def test_no_shipped_recipe_for_one_process_loses_its_updates():
                     warn_of_lost_updates(run, read)
                 seen.append(path.stem)
     assert {"full", "lora"} <= set(seen)
+
+
+def test_a_tracker_that_is_not_there_is_said_before_a_model_is_loaded(monkeypatch):
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: ["tensorboard"])
+    for fine in ([], "none", ["none"], "all", "tensorboard", ["tensorboard"], ["flyte"], None):
+        check_report_to(SimpleNamespace(report_to=fine))
+    with pytest.raises(ConfigError, match="report_to names 'wandb', whose library is not installed"):
+        check_report_to(SimpleNamespace(report_to=["tensorboard", "wandb"]))
+    with pytest.raises(ConfigError, match=r"Unknown report_to 'wandbb'\. Did you mean 'wandb'"):
+        check_report_to(SimpleNamespace(report_to=["wandbb"]))
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, RuntimeError, ConnectionError, NotImplementedError])
+def test_what_the_libraries_refuse_is_one_paragraph_with_its_cause(monkeypatch, tmp_path, error):
+    def refuse(*arguments, **options):
+        raise error("no such\n  module")
+
+    monkeypatch.setattr("calibrated_sd.experiments.training.assemble", refuse)
+    with pytest.raises(
+        ConfigError, match=rf"sdpo trainer cannot be made .*\({error.__name__}: no such module\)"
+    ) as found:
+        make_trainer(RunArguments(), None, [], tmp_path)
+    assert isinstance(found.value.__cause__, error)

@@ -155,3 +155,10 @@ def test_a_plan_by_one_process_repeats_problems_for_all_of_them(recipe):
 def test_defaults_are_the_organism_and_all_weights():
     run = RunArguments()
     assert (run.trainer, run.model, run.problems, run.lora_r, run.gpus) == ("sdpo", "organism", "organism", 0, 1)
+
+
+def test_going_on_from_a_named_checkpoint_is_refused_and_not_ignored(recipe):
+    with pytest.raises(ConfigError, match=r"resume_from_checkpoint='out/checkpoint-2' .*Use --if-exists resume"):
+        parse_recipe(recipe(**OWN["sdpo"]), ["--resume_from_checkpoint", "out/checkpoint-2"])
+    with pytest.raises(ConfigError, match="Use --if-exists resume"):
+        parse_recipe(recipe(**OWN["sdpo"], resume_from_checkpoint="out/checkpoint-2"), [])
