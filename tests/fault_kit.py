@@ -132,6 +132,24 @@ def train_recipe(folder: Path, model_path: str, **changes: Any) -> Path:
     return path
 
 
+def straight_run(folder: Path, model_path: str) -> tuple[Path, Path]:
+    """A run without faults: its recipe and its folder."""
+    from typer.testing import CliRunner
+
+    from calibrated_sd.cli.main import app
+
+    recipe = train_recipe(folder, model_path)
+    done = CliRunner().invoke(app, ["train", "--config", str(recipe), "--output", str(folder / "out")])
+    assert done.exit_code == 0, done.output
+    return recipe, folder / "out"
+
+
+def cut(path: Path, share: float) -> None:
+    """Keep that share of a file, and never all of it: JSON without its last newline is whole."""
+    data = path.read_bytes()
+    path.write_bytes(data[: min(int(share * len(data)), len(data) - 2)])
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -9,7 +9,7 @@ import pytest
 
 from calibrated_sd.errors import OutputError
 from calibrated_sd.trainers.finished import last_finished_checkpoint
-from fault_kit import digest, run_csd, train_recipe, trained, whole_json
+from fault_kit import cut, digest, run_csd, straight_run, train_recipe, trained, whole_json
 
 STATE = ("model.safetensors", "ema_teacher.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 NEEDED = (*STATE, "calibration_state.json", "trainer_state.json")
@@ -18,15 +18,7 @@ REQUIRED = ("calibration_state.json",)
 
 @pytest.fixture(scope="module")
 def straight(model_path, tmp_path_factory):
-    from typer.testing import CliRunner
-
-    from calibrated_sd.cli.main import app
-
-    folder = tmp_path_factory.mktemp("straight")
-    recipe = train_recipe(folder, model_path)
-    done = CliRunner().invoke(app, ["train", "--config", str(recipe), "--output", str(folder / "out")])
-    assert done.exit_code == 0, done.output
-    return recipe, folder / "out"
+    return straight_run(tmp_path_factory.mktemp("straight"), model_path)
 
 
 @pytest.fixture
@@ -34,11 +26,6 @@ def stopped(straight, tmp_path):
     """The folder as a run leaves it that was killed before its model was saved."""
     shutil.copytree(straight[1], tmp_path / "out", ignore=shutil.ignore_patterns("model"))
     return tmp_path / "out"
-
-
-def cut(path, share):
-    data = path.read_bytes()
-    path.write_bytes(data[: min(int(share * len(data)), len(data) - 2)])  # JSON without its last newline is whole
 
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 0.999])

@@ -8,15 +8,10 @@ import pytest
 from calibrated_sd.errors import DataError
 from calibrated_sd.experiments import runner
 from calibrated_sd.reports.loading import read_summary
-from fault_kit import digest, mounted, run_csd, train_recipe, trained, whole_json
+from fault_kit import cut, digest, mounted, run_csd, train_recipe, trained, whole_json
 from stand_in_worker import SWEEP_WORKER
 
 CUTS = [0.0, 0.5]
-
-
-def cut(path, share):
-    data = path.read_bytes()
-    path.write_bytes(data[: min(int(share * len(data)), len(data) - 2)])
 
 
 @pytest.fixture(scope="module")

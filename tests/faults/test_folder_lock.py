@@ -1,5 +1,6 @@
 """One writer for each output folder; the lock ends with the process, however it ends."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from calibrated_sd.errors import OutputError
 from calibrated_sd.records import prepare_output, write_json
-from calibrated_sd.records.folder_lock import lock_folder, release_folder
+from calibrated_sd.records.folder_lock import _held, lock_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no flock")
 
@@ -20,6 +21,15 @@ lock_folder(sys.argv[1])
 print("held", flush=True)
 time.sleep(120)
 """
+
+
+@pytest.fixture(autouse=True)
+def given_back():
+    """What a test locked is given back after it, as its process does not end."""
+    before = set(_held)
+    yield
+    for key in set(_held) - before:
+        os.close(_held.pop(key))
 
 
 @pytest.fixture
@@ -45,20 +55,18 @@ def test_kill_9_leaves_no_lock_behind(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     prepare_output(tmp_path)
-    release_folder(tmp_path)
 
 
 def test_one_process_may_prepare_a_folder_again(tmp_path):
+    before = len(_held)
     prepare_output(tmp_path / "out")
     prepare_output(tmp_path / "out")
     lock_folder(tmp_path / "out")
-    release_folder(tmp_path / "out")
-    release_folder(tmp_path / "out")  # and give it back once too often
+    assert len(_held) == before + 1
 
 
 def test_two_folders_are_two_locks(holder, tmp_path):
     prepare_output(tmp_path / "inside")
-    release_folder(tmp_path / "inside")
 
 
 def test_a_folder_without_a_lock_is_used_without_one(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from calibrated_sd.errors import OutputError
 from calibrated_sd.records import append_jsonl, read_json, read_jsonl, write_json
 from calibrated_sd.trainers.finished import last_finished_checkpoint
-from fault_kit import Disk, digest, largest_file, mounted, run_csd, train_recipe, trained, whole_json
+from fault_kit import Disk, digest, largest_file, mounted, run_csd, straight_run, trained, whole_json
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
 
@@ -25,16 +25,7 @@ def disk(tmp_path):
 
 @pytest.fixture(scope="module")
 def straight(model_path, tmp_path_factory):
-    """A run without faults: its recipe and its folder."""
-    from typer.testing import CliRunner
-
-    from calibrated_sd.cli.main import app
-
-    folder = tmp_path_factory.mktemp("straight")
-    recipe = train_recipe(folder, model_path)
-    done = CliRunner().invoke(app, ["train", "--config", str(recipe), "--output", str(folder / "out")])
-    assert done.exit_code == 0, done.output
-    return recipe, folder / "out"
+    return straight_run(tmp_path_factory.mktemp("straight"), model_path)
 
 
 def kib(folder):

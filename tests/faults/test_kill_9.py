@@ -6,7 +6,6 @@ The suite kills each command a few times. The campaign is the same with more poi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 
 from counted import COUNTED
+from fault_kit import digest, trained
 
 CSD = [sys.executable, "-m", "calibrated_sd.cli.main"]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
@@ -69,28 +69,6 @@ class Subject:
 
     arguments: tuple[str, ...]
     outcome: Callable[[Path], Any]
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-TIMES = ("time", "runtime", "per_second", "flos")
-
-
-def trained(folder: Path) -> Any:
-    """Every logged figure of every step, once each and in order, and the weights."""
-    steps = [
-        {key: value for key, value in line.items() if not any(word in key for word in TIMES)}
-        for line in lines(folder / "train.jsonl")
-        if "loss" in line
-    ]
-    assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
-    return steps, digest(folder / "model" / "model.safetensors")
 
 
 def evaluated(folder: Path) -> Any:

@@ -12,8 +12,8 @@ import typer
 
 from calibrated_sd.cli.console import console, error_console
 from calibrated_sd.cli.dry_run_prompts import Tokens, show_prompts
+from calibrated_sd.cli.models import model_path
 from calibrated_sd.errors import ConfigError
-from calibrated_sd.organism.species import SPECIES
 
 EXAMPLE = {
     "prompt": [{"role": "user", "content": "What is 17 · 24? Put the final answer in \\boxed{}."}],
@@ -75,8 +75,8 @@ def show_plan(run: Any, settings: Any, rows: Sequence[Mapping[str, Any]] | None,
     from calibrated_sd.planning import model_shape, plan_run
 
     _show_recipe(run, settings, rows)
-    shape = dataclasses.replace(model_shape(_folder_of(run.model)), name=run.model)
-    tokens = Tokens.of(_folder_of(run.model), getattr(settings, "chat_template_kwargs", None))
+    shape = dataclasses.replace(model_shape(model_path(run.model)), name=run.model)
+    tokens = Tokens.of(model_path(run.model), getattr(settings, "chat_template_kwargs", None))
     shown = rows or [EXAMPLE]
     lengths = tokens.prompt_lengths(rows) if rows else None
     plan = plan_run(
@@ -96,14 +96,6 @@ def show_plan(run: Any, settings: Any, rows: Sequence[Mapping[str, Any]] | None,
         error_console.print(f"Error: {plan.verdict}", markup=False, highlight=False)
         raise typer.Exit(2)
     console.print(f"\n{plan.verdict}", markup=False, highlight=False)
-
-
-def _folder_of(model: str) -> str:
-    if model not in SPECIES:
-        return model
-    from calibrated_sd.organism.checkpoint import organism_path
-
-    return str(organism_path(model))
 
 
 def _stated(recipe_path: Path | None) -> list[str]:

@@ -11,6 +11,15 @@ from calibrated_sd.organism.species import SPECIES
 ORGANISM = "organism"
 
 
+def model_path(model: str) -> str:
+    """Folder of a shipped organism for its name, else the name itself; nothing is checked."""
+    if model not in SPECIES:
+        return model
+    from calibrated_sd.organism.checkpoint import organism_path
+
+    return str(organism_path(model))
+
+
 def model_folder(model: str) -> str:
     """Where the weights are: a checked local folder, or a Hub id as it stands.
 
@@ -19,9 +28,7 @@ def model_folder(model: str) -> str:
         DataError: its weights cannot be read, or are cut off.
     """
     if model in SPECIES:
-        from calibrated_sd.organism.checkpoint import organism_path
-
-        return str(organism_path(model))
+        return model_path(model)
     folder = Path(model)
     if not folder.is_dir():
         if model.count("/") == 1 and not model.startswith((".", "/", "~")):

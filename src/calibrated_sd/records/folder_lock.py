@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -50,12 +49,3 @@ def lock_folder(folder: str | os.PathLike[str]) -> None:
         os.close(descriptor)
         return
     _held[key] = descriptor
-
-
-def release_folder(folder: str | os.PathLike[str]) -> None:
-    """Give the lock back before the process ends, for one process that does one thing after another."""
-    with contextlib.suppress(OSError):
-        state = os.stat(folder)
-        descriptor = _held.pop((state.st_dev, state.st_ino), None)
-        if descriptor is not None:
-            os.close(descriptor)
