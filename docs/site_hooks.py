@@ -5,18 +5,21 @@ import importlib
 import inspect
 import posixpath
 import re
+from pathlib import Path
 from typing import Any
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 SPLIT = re.compile(r"^ +\w+(, \w+)*,$", re.MULTILINE)
 """A list of names that goes on in the next line of a docstring; griffe takes none in and warns, which would stop a strict build."""
 API = re.compile(r"^<!-- api: (\S+) -->$", re.MULTILINE)
+SECTION = re.compile(r"^<!-- CONTRIBUTING.md: (.+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, page, config, files) -> str:
-    """The reference of a room is filled in; fences that are not run in tests become ordinary ones; a link to a file that is
-    not on the site becomes its path."""
+    """The reference of a room, and a section of CONTRIBUTING.md, are filled in; fences that are not run in tests become
+    ordinary ones; a link to a file that is not on the site becomes its path."""
     markdown = API.sub(lambda found: reference(found[1]), markdown)
+    markdown = SECTION.sub(lambda found: section(found[1]), markdown)
     markdown = re.sub(r"^```python notest$", "```python", markdown, flags=re.MULTILINE)
     here = posixpath.dirname(page.file.src_uri)
     known = {file.src_uri for file in files}
@@ -33,6 +36,19 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
 
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if part.startswith("```") else LINK.sub(shown, part) for part in parts)
+
+
+def section(title: str) -> str:
+    """What stands under a heading of CONTRIBUTING.md.
+
+    Raises:
+        ValueError: no such heading.
+    """
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    _, heading, after = text.partition(f"\n## {title}\n")
+    if not heading:
+        raise ValueError(f"CONTRIBUTING.md has no section {title!r}")
+    return after.partition("\n## ")[0].strip()
 
 
 def public_names(room: str) -> list[tuple[str, str, object]]:

@@ -68,6 +68,15 @@ def names_of(config):
 
 
 @pytest.mark.slow
+def test_the_campaigns_are_on_the_site(site):
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\| `([^`]*pytest[^`]*)` \|", contributing, re.M)
+    text = (site / "reference/fault_tests.html").read_text(encoding="utf-8")
+    assert re.findall(r"<td><code>([^<]*pytest[^<]*)</code></td>", text) == commands
+    assert any("full_disk" in command for command in commands)
+
+
+@pytest.mark.slow
 def test_nothing_is_asked_of_other_servers(site):
     """Fonts, scripts and styles come with the site."""
     for page in site.rglob("*.html"):
