@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calibrated_sd.cli.console import console, error_console, quiet_libraries
+from calibrated_sd.cli.models import model_path
 from calibrated_sd.cli.termination import TERMINATED
 from calibrated_sd.errors import CalibratedSDError, ConfigError, OutputError, shortened, unknown_name
 from calibrated_sd.organism.species import SPECIES
@@ -285,12 +286,3 @@ def make_trainer(run: RunArguments, settings: Any, rows: list[dict[str, Any]], f
             f"The {run.trainer} trainer cannot be made with these settings ({type(error).__name__}: {reason}). Nothing was "
             "trained. Change the setting that this is about; csd train --dry-run shows them all."
         ) from error
-
-
-def model_path(model: str) -> str:
-    """Folder of a shipped organism for its name, else the name itself."""
-    if model not in SPECIES:
-        return model
-    from calibrated_sd.organism.checkpoint import organism_path
-
-    return str(organism_path(model))
