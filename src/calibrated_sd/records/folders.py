@@ -85,8 +85,9 @@ def check_output(
     written = _kind_of(folder)
     if written is None:
         raise OutputError(
-            f"The output folder {folder} is not empty and has no {MANIFEST} written by this package, so it will not be "
-            f"used with --if-exists {if_exists}. Nothing was changed. Give an empty folder."
+            f"The output folder {folder} is not empty and has no {MANIFEST} written by this package ({folder / MANIFEST} is "
+            f"missing, damaged or another's), so it will not be used with --if-exists {if_exists}. Nothing was changed. Give "
+            "an empty folder."
         )
     if kind is not None and written != kind:
         raise OutputError(
