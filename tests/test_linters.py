@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 900
-"""Seconds that a linter may take from a cold cache on a busy machine."""
+"""Seconds that mypy may take from a cold cache on a busy machine."""
 
 
 def run(module, *words, cwd=ROOT):
@@ -33,3 +33,10 @@ def test_ruff_would_complain(tmp_path):
     status, said = run("ruff", "format", "--check", *settings)
     assert status == 1, said
     assert "bad.py" in said
+
+
+@pytest.mark.slow
+def test_mypy_is_quiet():
+    status, said = run("mypy")
+    assert status == 0, said
+    assert "no issues found" in said
