@@ -86,7 +86,7 @@ def check_output(
     if written is None:
         raise OutputError(
             f"The output folder {folder} is not empty and has no {MANIFEST} written by this package ({folder / MANIFEST} is "
-            f"missing, damaged or another's), so it will not be used with --if-exists {if_exists}. Nothing was changed. Give "
+            f"missing, cut off or another's), so it will not be used with --if-exists {if_exists}. Nothing was changed. Give "
             "an empty folder."
         )
     if kind is not None and written != kind:
