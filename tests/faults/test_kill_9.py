@@ -119,46 +119,53 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run_to_its_end(words: list[str], output: Path) -> tuple[float, float]:
-    """Seconds until the folder holds something, and until the end."""
-    since, begun = time.monotonic(), None
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as done:
-        while done.poll() is None:
-            time.sleep(0.02)
-            if begun is None and any(output.glob("*")):
-                begun = time.monotonic() - since
-        took = time.monotonic() - since
-        assert done.returncode == 0, done.stderr.read()[-2000:]
-    assert begun is not None
-    return begun, took
+def start(words: list[str], output: Path) -> tuple[subprocess.Popen[str], float]:
+    """Start a command; returns it when it has written something, or has ended, and the seconds that this took."""
+    since, clock = time.time(), time.monotonic()
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    while process.poll() is None and not wrote_since(output, since):
+        time.sleep(0.02)
+    return process, time.monotonic() - clock
+
+
+def wrote_since(output: Path, since: float) -> bool:
+    for path in output.rglob("*"):
+        try:
+            if path.stat().st_mtime > since:
+                return True
+        except FileNotFoundError:  # a temporary file that has just got its name
+            return True
+    return False
 
 
 def kill_and_resume(name: str, folder: Path, points: int, seed: int, count: Callable[[str, Any], None]) -> None:
     """Kill the command `points` times, `IN_A_ROW` times per output folder, and compare with a straight run.
 
-    Only kills after the first write count: before it, imports are what is killed.
+    Each kill comes after the first write of its process: before it, imports are what is killed.
     """
     subject, rng = SUBJECTS[name], random.Random(f"{name}/{seed}")
     killed = folders = 0
     try:
-        begun, took = run_to_its_end(command(subject, folder / "straight"), folder / "straight")
+        clock = time.monotonic()
+        process, begun = start(command(subject, folder / "straight"), folder / "straight")
+        _, error = process.communicate()
+        assert process.returncode == 0, error[-2000:]
+        writes = time.monotonic() - clock - begun
         expected = subject.outcome(folder / "straight")
         while killed < points:
             output, told = folder / f"killed_{folders}", []
             folders += 1
+            assert folders <= 3 * points + 3, "the command ends before it can be killed"
             for _ in range(min(IN_A_ROW, points - killed)):
-                wait = rng.uniform(begun, took)
-                process = subprocess.Popen(
-                    command(subject, output, "--if-exists", "resume"),
-                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
-                )  # fmt: skip
+                wait = rng.uniform(0, writes)
+                process, _ = start(command(subject, output, "--if-exists", "resume"), output)
                 try:
                     _, error = process.communicate(timeout=wait)
                     assert process.returncode == 0, f"after {told}: {error[-2000:]}"
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
                     process.communicate()
-                    killed += any(output.glob("*"))
+                    killed += 1
                     told.append(round(wait, 2))
             done = subprocess.run(
                 command(subject, output, "--if-exists", "resume"), capture_output=True, text=True, env=ENVIRONMENT
