@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from process_limits import soft_limit
 from tiny_runs import NUMBERS, QUIET
 
 TIMES = ("time", "_per_second", "flos")
@@ -97,17 +98,9 @@ def mounted(path: Path, *options: str) -> Iterator[Path | None]:
         subprocess.run(["umount", "-l", str(path)], check=True)  # lazily: this process holds locks of its folders
 
 
-@contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
+def largest_file(size: int) -> contextlib.AbstractContextManager[None]:
     """No file may grow beyond so many bytes: a refused write that needs no rights."""
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return soft_limit("RLIMIT_FSIZE", size)
 
 
 def train_recipe(folder: Path, model_path: str, **changes: Any) -> Path:

@@ -12,22 +12,20 @@ from typer.main import get_command
 from calibrated_sd.cli.main import app
 from calibrated_sd.cli.recipes import find_recipe, recipes_root
 
-COMMANDS = [
-    pytest.param(words, id=f"{page.stem}: csd {shlex.join(words)}"[:120])
-    for page in PAGES
-    for block in blocks(page)
-    if block.language in {"bash", ""}
-    for words in commands(block)
-]
+
+def all_of(found_in, before=""):
+    """What a reader of blocks finds on all pages, one parameter each."""
+    return [
+        pytest.param(words, id=f"{page.stem}: {before}{shlex.join(words)}"[:120])
+        for page in PAGES
+        for block in blocks(page)
+        if block.language in {"bash", ""}
+        for words in found_in(block)
+    ]
 
 
-LINES = [
-    pytest.param(words, id=f"{page.stem}: {shlex.join(words)}"[:120])
-    for page in PAGES
-    for block in blocks(page)
-    if block.language in {"bash", ""}
-    for words in lines(block)
-]
+COMMANDS = all_of(commands, "csd ")
+LINES = all_of(lines)
 LAUNCHES = [p for p in LINES if p.values[0][:2] == ["accelerate", "launch"]]
 
 

@@ -1,28 +1,13 @@
 """Counts the cases that Hypothesis has tried, by file of the campaign, and bounds the memory of each test."""
 
-import contextlib
-import resource
-
 import pytest
 from fuzzing import TRIED
 
 from counted import COUNTED
+from process_limits import soft_limit
 
 MEMORY = 12 * 2**30
-
-
-@contextlib.contextmanager
-def bounded_memory():
-    """A setting that makes a list of its own size is then a MemoryError with its case, not a killed process.
-
-    Undone afterwards: the rest of the suite shares the process, and a browser started under the bound dies.
-    """
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+"""Bytes. A setting that makes a list of its own size is then a MemoryError with its case, not a killed process."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -31,7 +16,7 @@ def pytest_runtest_call(item):
         return (yield)
     before = TRIED.total()
     try:
-        with bounded_memory():
+        with soft_limit("RLIMIT_AS", MEMORY):  # for the test alone: a browser started under it dies
             return (yield)
     finally:
         if TRIED.total() > before:

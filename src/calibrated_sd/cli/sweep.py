@@ -120,6 +120,8 @@ def parse_slurm(pairs: list[str]) -> dict[str, Any]:
     """``["time=120", "partition=gpu"]`` → ``{"time": 120, "partition": "gpu"}``, values read as YAML."""
     import yaml
 
+    from calibrated_sd.records.recipe_files import YAML_ERRORS
+
     parameters = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -127,13 +129,7 @@ def parse_slurm(pairs: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--slurm takes key=value, e.g. --slurm partition=gpu, got {pair!r}.")
         try:
             parameters[key] = yaml.safe_load(value)
-        except (
-            yaml.YAMLError,
-            ValueError,
-            AttributeError,
-            TypeError,
-            RecursionError,
-        ) as error:  # PyYAML raises them all
+        except YAML_ERRORS as error:
             raise ConfigError(
                 f"The value of --slurm {shortened(pair, plain=True)} is not valid YAML ({' '.join(str(error).split())}). "
                 "Quote the whole for the shell, and text with brackets or colons once more within."

@@ -14,6 +14,8 @@ import yaml
 
 from calibrated_sd.errors import ConfigError, shortened
 
+YAML_ERRORS = (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError)
+"""All that PyYAML raises on text that is no YAML, or is nested too deeply."""
 LARGEST = 10**6
 """Characters of a recipe; the longest shipped one has ten thousand."""
 MOST_VALUES = 50_000
@@ -40,13 +42,7 @@ def read_recipe(path: str | Path) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{path} is not UTF-8 text: {error}. Save the file as UTF-8.") from error
     try:
         raw = yaml.safe_load(text)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-    ) as error:  # all of which PyYAML raises
+    except YAML_ERRORS as error:
         reason = " ".join(str(error).split()) if not isinstance(error, RecursionError) else "it is nested too deeply"
         raise ConfigError(f"{path} is not valid YAML: {shortened(reason, 600)}. Correct the file.") from error
     if raw is None:

@@ -15,6 +15,7 @@ import yaml
 
 from calibrated_sd.errors import ConfigError, DataError, unknown_name
 from calibrated_sd.evaluation.statistics import holm, standard_error
+from calibrated_sd.records.recipe_files import YAML_ERRORS
 from calibrated_sd.reports.archived_samples import add_samples
 from calibrated_sd.reports.folder import BASE
 from calibrated_sd.reports.published.arms_table import label_of, partial_warning, seeds_text
@@ -261,7 +262,7 @@ def read_hypotheses(file: Path) -> list[dict[str, Any]]:
         raise DataError(f"There is no {file}. Name the YAML file that lists the hypotheses.")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except YAML_ERRORS as error:
         raise ConfigError(f"{file} is not valid YAML ({' '.join(str(error).split())}). Correct it.") from error
     entries = content.get("hypotheses") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from calibrated_sd.errors import ConfigError, DataError, shortened, unknown_name
+from calibrated_sd.records.recipe_files import YAML_ERRORS
 
 LISTING = "published.yaml"
 TABLE_KINDS: dict[str, tuple[str, ...]] = {
@@ -107,7 +108,7 @@ def load_listing(directory: str | Path) -> Listing:
         raw = yaml.load(file.read_text(encoding="utf-8"), _OncePerKey)  # nosec B506: a SafeLoader
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text: {error}. Save the file as UTF-8.") from error
-    except (yaml.YAMLError, ValueError, AttributeError, TypeError, RecursionError) as error:  # PyYAML raises them all
+    except YAML_ERRORS as error:
         raise ConfigError(f"{file} is not valid YAML ({' '.join(str(error).split())}). Correct it.") from error
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{file} must be a mapping with the key 'pages', got {type(raw).__name__}. Correct it.")
