@@ -91,8 +91,12 @@ def test_links_in_the_docs_lead_somewhere():
 def test_version_is_stated_once_in_meaning():
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f'version = "{calibrated_sd.__version__}"' in pyproject
     assert f"version: {calibrated_sd.__version__}" in citation
+    released = re.findall(r"^## \[(\d[^\]]*)\] - (\d{4}-\d\d-\d\d)$", changelog, re.MULTILINE)
+    assert released[0][0] == calibrated_sd.__version__, "the changelog's latest release is another version"
+    assert f"date-released: {released[0][1]}" in citation
 
 
 def test_the_two_sets_of_versions_differ_where_vllm_needs_it_only():

@@ -1,8 +1,10 @@
 """Any text or number as a setting: understood, or refused in one paragraph that names it."""
 
 import contextlib
+import dataclasses
 import math
 
+import pytest
 from fuzzing import allowed, anything, fuzz, scalar, text
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,12 @@ from calibrated_sd.calibrators import CALIBRATORS, build_calibrator, build_contr
 from calibrated_sd.calibrators.context_schedule import build_context_schedule
 from calibrated_sd.calibrators.schedule import build_schedule
 from calibrated_sd.contexts.levels import parse_levels
-from calibrated_sd.trainers import CalibratedSDPOConfig
+from calibrated_sd.trainers import (
+    CalibratedDistillationConfig,
+    CalibratedSDFTConfig,
+    CalibratedSDPOConfig,
+    CalibratedSFTConfig,
+)
 from calibrated_sd.trainers.monitoring.collapse_detector import CollapseDetector, read_signals
 
 PIECES = [
@@ -44,13 +51,17 @@ schedule_text = (
     | st.lists(st.sampled_from(PIECES), max_size=10).map("".join)
     | text
 )
-OURS = sorted(
-    name
-    for name in CalibratedSDPOConfig.__dataclass_fields__
-    if name.startswith(
-        ("calibration_", "context_", "teacher_chat", "regenerated_", "on_non", "chunk", "loss_red", "demo", "hint")
+
+
+def ours(config):
+    """The settings that a config adds to TRL's."""
+    trl = next(base for base in config.__mro__ if base.__module__.startswith("trl."))
+    return sorted(
+        {field.name for field in dataclasses.fields(config)} - {field.name for field in dataclasses.fields(trl)}
     )
-)
+
+
+CONFIGS = [CalibratedSDPOConfig, CalibratedSDFTConfig, CalibratedDistillationConfig, CalibratedSFTConfig]
 
 
 @fuzz
@@ -99,11 +110,13 @@ def test_settings_of_every_calibrator(data):
     allowed(build_calibrator, cls.name, {field: data.draw(scalar)})
 
 
+@pytest.mark.parametrize("config", CONFIGS)
 @fuzz
-@given(st.dictionaries(st.sampled_from(OURS), scalar, min_size=1, max_size=2))
-def test_trainer_configs(tmp_path, changes):
+@given(st.data())
+def test_trainer_configs(config, tmp_path, data):
+    changes = data.draw(st.dictionaries(st.sampled_from(ours(config)), anything, min_size=1, max_size=3))
     with contextlib.suppress(ValueError):  # TRL's own checks, and ours, which derive from it
-        allowed(CalibratedSDPOConfig, output_dir=str(tmp_path), use_cpu=True, bf16=False, **changes)
+        allowed(config, output_dir=str(tmp_path), use_cpu=True, bf16=False, **changes)
 
 
 @fuzz

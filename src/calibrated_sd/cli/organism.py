@@ -133,9 +133,9 @@ def ladder_command(
     if n < 1:
         raise ConfigError(f"--n must be at least 1, got {n}.")
     read = (organism_path(model),)
-    check_output(output, if_exists, kind="ladder", inputs=read)
+    check_output(output, if_exists, kind="organism-ladder", inputs=read)
     weights, tokenizer = load_organism(model)
-    prepare_output(output, if_exists, kind="ladder", inputs=read)
+    prepare_output(output, if_exists, kind="organism-ladder", inputs=read)
     records = measure_ladder(weights, tokenizer, n_problems=n, n_samples=1, seed=seed, organism=whose)
     summary = summarise_ladder(records, whose)
     command = f"csd organism ladder --model {model} --n {n} --seed {seed}"
@@ -144,7 +144,7 @@ def ladder_command(
     block = provenance(command=command, seed=seed, model_path=organism_path(model))
     write_jsonl(output / "completions.jsonl", records)
     write_json(output / "ladder.json", {**summary, "samples_per_cell": n, "provenance": block})
-    write_json(output / "manifest.json", {"schema_version": 1, "kind": "ladder", "provenance": block})
+    write_json(output / "manifest.json", {"schema_version": 1, "kind": "organism-ladder", "provenance": block})
     for family, levels in summary["families"].items():
         for level, row in levels.items():
             cells = "  ".join(f"{k} {v['value']:.3f} [{v['lo']:.3f}, {v['hi']:.3f}]" for k, v in row.items())

@@ -74,6 +74,11 @@ def canonical_field(name: str, known: Iterable[str]) -> str:
             f"{root!r} cannot be swept: all runs are compared with one base model on the same suites. Write one sweep "
             f"for each value, with `settings: {{{root}: …}}`."
         )
+    if root == "env":
+        raise ConfigError(
+            "A sweep sets no environment variables, so `env` would be lost. Leave it out of the base recipe, and set the "
+            "variables where the sweep is started (`OMP_NUM_THREADS=1 csd sweep …`): its runs inherit them."
+        )
     if root in RUNNER_FIELDS:
         raise ConfigError(f"{root!r} is set by the sweep itself and cannot be swept. {RUNNER_FIELDS[root]}")
     if root not in known:

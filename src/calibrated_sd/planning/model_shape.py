@@ -31,8 +31,14 @@ class ModelShape:
         name: as it was asked for.
         source: where the configuration came from.
         model_type: family, one of `FAMILIES`.
-        hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
-            vocab_size, max_position_embeddings: as in config.json.
+        hidden_size: as in config.json, like the next seven.
+        intermediate_size: width of the feed-forward part.
+        num_hidden_layers: blocks.
+        num_attention_heads: heads of the queries.
+        num_key_value_heads: heads of keys and values.
+        head_dim: width of a head.
+        vocab_size: rows of the embedding.
+        max_position_embeddings: tokens that fit.
         tied: whether the output head is the embedding.
         attention_bias: bias of q, k and v.
         output_bias: bias of the attention's output projection.

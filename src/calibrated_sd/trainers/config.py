@@ -164,7 +164,7 @@ def check_calibration(args: Any) -> None:
     calibrator = args.make_calibrator()
     check_dials(args, calibrator)
     size = args.chunk_size
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+    if size is not None and size < 1:
         raise ConfigError(f"chunk_size is a whole number of positions, at least 1, got {size!r}. Try 256, or None.")
     _warn_of_idle_settings(args)
     check_contexts(args)

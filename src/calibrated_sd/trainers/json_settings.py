@@ -1,12 +1,15 @@
-"""Settings that are mappings: from Python and YAML as they are, on the command line as JSON objects."""
+"""Settings as users write them: mappings (JSON objects on the command line), and values of another type than a setting has."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from calibrated_sd.errors import ConfigError, shortened
+from calibrated_sd.records.setting_types import check_settings
 
 
 def as_mapping(
@@ -36,6 +39,22 @@ def as_mapping(
     if given is not None and not isinstance(given, Mapping):
         raise ConfigError(f"{name} must be a mapping of {what}, got {given!r}.")
     return dict(given or {})
+
+
+def check_types(args: Any, trl_config: type) -> None:
+    """Check the values of the settings that a config adds to TRL's against their annotations.
+
+    Args:
+        args: a config. A path stands for its text.
+        trl_config: TRL's config that it extends.
+
+    Raises:
+        ConfigError: a list, None, NaN or the like where a word or a number belongs.
+    """
+    ours = {field.name for field in dataclasses.fields(args)} - {field.name for field in dataclasses.fields(trl_config)}
+    given = {name: getattr(args, name) for name in sorted(ours)}
+    plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
+    check_settings(plain, type(args), type(args).__name__)
 
 
 def metadata_of(config: Any, name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from calibrated_sd.trainers._trl import SDFTConfig, SDFTTrainer
 from calibrated_sd.trainers.calibrated import default_arguments
 from calibrated_sd.trainers.checks import check_data, check_prompt_lengths, check_tokenizer, load_processing_class
 from calibrated_sd.trainers.config import JSON_FIELDS, CalibrationFields, check_calibration, check_without_rewards
-from calibrated_sd.trainers.json_settings import metadata_of
+from calibrated_sd.trainers.json_settings import check_types, metadata_of
 from calibrated_sd.trainers.mixin import CalibrationMixin
 from calibrated_sd.trainers.model_card import ModelCardMixin
 from calibrated_sd.trainers.teacher_context.config import ContextFields, ContextPlan
@@ -38,6 +38,7 @@ class CalibratedSDFTConfig(CalibrationFields, SDFTConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        check_types(self, SDFTConfig)
         check_calibration(self)
         check_without_rewards(self, "SDFT")
 

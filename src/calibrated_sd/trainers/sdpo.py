@@ -8,7 +8,7 @@ from calibrated_sd.trainers._trl import SDPOConfig, SDPOTrainer
 from calibrated_sd.trainers.calibrated import default_arguments
 from calibrated_sd.trainers.checks import check_data, check_prompt_lengths, check_tokenizer, load_processing_class
 from calibrated_sd.trainers.config import JSON_FIELDS, CalibrationFields, check_calibration
-from calibrated_sd.trainers.json_settings import metadata_of
+from calibrated_sd.trainers.json_settings import check_types, metadata_of
 from calibrated_sd.trainers.micro_batch import MicroBatch
 from calibrated_sd.trainers.mixin import CalibrationMixin
 from calibrated_sd.trainers.model_card import ModelCardMixin
@@ -41,6 +41,7 @@ class CalibratedSDPOConfig(CalibrationFields, SDPOConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        check_types(self, SDPOConfig)
         check_calibration(self)
 
 

@@ -43,6 +43,7 @@ def test_fields_flat_and_dotted(given, expected):
         ("model", "one base model"),
         ("seed", "`seeds`"),
         ("output_dir", "--output"),
+        ("env", "inherit"),
     ],
 )
 def test_fields_that_cannot_vary_are_refused_with_a_way_out(given, message):

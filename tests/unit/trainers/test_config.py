@@ -1,6 +1,7 @@
 """Settings: from Python, YAML and the command line; every mistake is one paragraph that says what to do."""
 
 import json
+import re
 import warnings
 from dataclasses import fields
 
@@ -8,7 +9,13 @@ import pytest
 from trl import TrlParser
 
 from calibrated_sd.errors import ConfigError
-from calibrated_sd.trainers import CalibratedSDPOConfig, CalibrationFields
+from calibrated_sd.trainers import (
+    CalibratedDistillationConfig,
+    CalibratedSDFTConfig,
+    CalibratedSDPOConfig,
+    CalibratedSFTConfig,
+    CalibrationFields,
+)
 
 PLAIN = {"use_cpu": True, "bf16": False, "report_to": "none"}
 
@@ -182,3 +189,35 @@ def test_several_levels_are_all_run_unless_one_is_drawn():
     assert not config(context_levels="rollout:0.5,none:0.5").context_plan().forwards_all
     assert config(context_levels="rollout:0.5,none:0.5", context_mixing="geo").context_plan().forwards_all
     assert not config(context_levels="rollout", context_mixing="geo").context_plan().forwards_all
+
+
+OWN_SETTINGS = [
+    (
+        CalibratedSDPOConfig,
+        {"calibration_method": []},
+        "calibration_method in CalibratedSDPOConfig must be text, got []",
+    ),
+    (CalibratedSDPOConfig, {"topk_markers": "yes"}, "must be true or false, got 'yes'"),
+    (
+        CalibratedSDFTConfig,
+        {"calibration_strength": None},
+        "calibration_strength in CalibratedSDFTConfig must be a number",
+    ),
+    (CalibratedSDFTConfig, {"hint_fraction": float("nan")}, "must be a number, got nan"),
+    (CalibratedDistillationConfig, {"teacher_prompt_template": None}, "must be text, got None"),
+    (CalibratedDistillationConfig, {"max_reprompt_len": "long"}, "must be a whole number or null, got 'long'"),
+    (CalibratedSFTConfig, {"calibration_kl": {}}, "calibration_kl in CalibratedSFTConfig must be text, got {}"),
+    (CalibratedSFTConfig, {"token_weights": [1]}, "must be a mapping or text or null, got [1]"),
+]
+
+
+@pytest.mark.parametrize(("kind", "wrong", "message"), OWN_SETTINGS)
+def test_a_value_of_another_type_is_named(kind, wrong, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        kind("out", **PLAIN, **wrong)
+
+
+def test_a_path_stands_for_its_text(tmp_path):
+    markers = tmp_path / "doubt.yaml"
+    markers.write_text("name: doubt\nversion: 1\nmode: word\nphrases: [wait]\n", encoding="utf-8")
+    assert config(calibration_markers=markers).calibration_markers == markers

@@ -9,6 +9,7 @@ from trl import DistillationConfig
 from calibrated_sd.calibrators import Advantage
 from calibrated_sd.errors import ConfigError, DataError, unknown_name
 from calibrated_sd.trainers.config import METRIC_LEVELS, CalibrationFields, check_dials, check_without_rewards
+from calibrated_sd.trainers.json_settings import check_types
 from calibrated_sd.trainers.teacher_context.config import ContextFields, ContextPlan, check_contexts
 from calibrated_sd.trainers.teacher_context.rows import SOLUTION_COLUMNS
 
@@ -57,6 +58,7 @@ class CalibratedDistillationConfig(CalibrationFields, DistillationConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        check_types(self, DistillationConfig)
         check_distillation(self)
 
     def self_teacher_plan(self) -> ContextPlan:

@@ -8,7 +8,7 @@ from trl import SFTConfig
 
 from calibrated_sd.calibrators import build_schedule
 from calibrated_sd.errors import ConfigError, unknown_name
-from calibrated_sd.trainers.json_settings import as_mapping
+from calibrated_sd.trainers.json_settings import as_mapping, check_types
 from calibrated_sd.trainers.non_finite import NonFiniteFields
 
 TOKEN_CLASSES = ("markers", "held_out", "other")
@@ -144,7 +144,7 @@ def check_sft_calibration(args: SFTCalibrationFields) -> None:
     build_schedule(args.calibration_schedule, args.calibration_strength)
     for name, least in (("calibration_dilation", 0), ("chunk_size", 1)):
         value = getattr(args, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if value < least:
             raise ConfigError(f"{name} must be a whole number, {least} or more, got {value!r}.")
     args.class_weights()
 
@@ -165,4 +165,5 @@ class CalibratedSFTConfig(SFTCalibrationFields, SFTConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        check_types(self, SFTConfig)
         check_sft_calibration(self)
