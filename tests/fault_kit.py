@@ -155,12 +155,24 @@ def trained(folder: Path) -> Any:
     return steps, digest(folder / "model" / "model.safetensors")
 
 
+def unfinished_checkpoint(folder: Path) -> bool:
+    if not folder.name.startswith("checkpoint-"):
+        return False
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return True
+    return False
+
+
 def whole_json(folder: Path) -> None:
-    """Every JSON and JSON-lines file of ours below a folder can be read; nothing temporary was left."""
+    """Every JSON and JSON-lines file below a folder can be read; nothing temporary was left.
+
+    Files of a checkpoint count once its state, which transformers writes last and in place, is whole.
+    """
     for path in folder.rglob("*"):
         assert path.suffix not in (".tmp", ".unfinished"), path
-        unfinished = path.parent.name.startswith("checkpoint-") and not (path.parent / "trainer_state.json").exists()
-        if path.suffix == ".json" and not unfinished:
+        if path.suffix == ".json" and not unfinished_checkpoint(path.parent):
             json.loads(path.read_text(encoding="utf-8"))
         if path.suffix == ".jsonl":
             text = path.read_text(encoding="utf-8")

@@ -21,6 +21,15 @@ def leave() -> None:
     os._exit(0)
 
 
+def resumes_on_cpus() -> bool:
+    """False where transformers loads an optimizer to "cpu:0", which torch cannot: several CPU processes before 5.23."""
+    from importlib.metadata import version
+
+    from packaging.version import Version
+
+    return Version(version("transformers")) >= Version("5.23")
+
+
 def take_interrupts() -> None:
     """As `preexec_fn`: a shell's background job ignores interrupts, and so would everything that it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from process_kit import resumes_on_cpus
 from tiny_runs import QUIET
 
 HERE = Path(__file__).parent
@@ -81,7 +82,7 @@ def test_training_ends_and_the_processes_agree(processes, arm):
 
 @pytest.mark.slow
 def test_no_arm_is_forgotten(processes):
-    others = {"straight", "resumed", "trl rollouts", "our rollouts"}
+    others = {"straight", "trl rollouts", "our rollouts"} | ({"resumed"} if resumes_on_cpus() else set())
     assert set(processes[0]) == set(ARMS) | others
 
 
@@ -111,6 +112,7 @@ def test_dials_have_seen_both_processes(processes):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not resumes_on_cpus(), reason="this transformers cannot load an optimizer onto 'cpu:0'")
 def test_a_run_that_is_stopped_between_two_steps_of_the_same_rollouts_goes_on(processes):
     for process in processes:
         assert process["resumed"]["steps"] == process["straight"]["steps"] == 4

@@ -70,9 +70,9 @@ def names_of(config):
 @pytest.mark.slow
 def test_the_campaigns_are_on_the_site(site):
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^\| `([^`]*pytest[^`]*)` \|", contributing, re.M)
+    commands = re.findall(r"^- \*\*[^*]+\*\*, `([^`]*pytest[^`]*)`:", contributing, re.M)
     text = (site / "reference/fault_tests.html").read_text(encoding="utf-8")
-    assert re.findall(r"<td><code>([^<]*pytest[^<]*)</code></td>", text) == commands
+    assert re.findall(r"<strong>[^<]+</strong>, <code>([^<]*pytest[^<]*)</code>:", text) == commands
     assert any("full_disk" in command for command in commands)
 
 

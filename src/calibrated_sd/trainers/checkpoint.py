@@ -45,6 +45,20 @@ def load_progress(trainer: Any, checkpoint: str | None) -> None:
     _load_rollouts(trainer, folder)
 
 
+def load_trained_adapter(trainer: Any, folder: Path) -> None:
+    """Load the student's adapter where the teacher's lies in a subfolder: transformers 5.17 then loads subfolders only.
+
+    The student would start again from its first weights without a word. Later releases load both, and nothing changes.
+    """
+    from peft import set_peft_model_state_dict
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+
+    path = folder / SAFETENSORS_WEIGHTS_NAME
+    if adapter_callback(trainer) is None or trainer.is_fsdp_enabled or not path.is_file():
+        return
+    set_peft_model_state_dict(trainer.accelerator.unwrap_model(trainer.model), load_file(path), adapter_name="default")
+
+
 # ---- teacher -------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ throughout: no collective is called under a condition that depends on data.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from calibrated_sd.calibrators import Advantage, Calibrator
 from calibrated_sd.calibrators.token_loss import LossSettings
 from calibrated_sd.shapes import Scalar
 from calibrated_sd.trainers.calibrated import Calibrated
-from calibrated_sd.trainers.checkpoint import load_progress, save_progress
+from calibrated_sd.trainers.checkpoint import load_progress, load_trained_adapter, save_progress
 from calibrated_sd.trainers.config import LOSS_REDUCTIONS, CalibrationFields
 from calibrated_sd.trainers.micro_batch import MicroBatch
 from calibrated_sd.trainers.non_finite import describe_scores
@@ -185,6 +186,10 @@ class CalibrationMixin(Calibrated):
     def _save_checkpoint(self, model, trial) -> None:
         save_progress(self, trial)  # first: a checkpoint is finished when TRL has written its state
         super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_trained_adapter(self, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
