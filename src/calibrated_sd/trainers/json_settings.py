@@ -41,20 +41,22 @@ def as_mapping(
     return dict(given or {})
 
 
-def check_types(args: Any, trl_config: type) -> None:
+def check_types(args: Any, config: type, trl_config: type) -> None:
     """Check the values of the settings that a config adds to TRL's against their annotations.
 
     Args:
-        args: a config. A path stands for its text.
+        args: an instance of `config`, or of a class derived from it, whose own fields are not looked at. A path stands
+            for its text.
+        config: a config of this package.
         trl_config: TRL's config that it extends.
 
     Raises:
         ConfigError: a list, None, NaN or the like where a word or a number belongs.
     """
-    ours = {field.name for field in dataclasses.fields(args)} - {field.name for field in dataclasses.fields(trl_config)}
-    given = {name: getattr(args, name) for name in sorted(ours)}
+    theirs = {field.name for field in dataclasses.fields(trl_config)}
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(config) if field.name not in theirs}
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
-    check_settings(plain, type(args), type(args).__name__)
+    check_settings(plain, config, type(args).__name__)
 
 
 def metadata_of(config: Any, name: str) -> dict[str, Any]:

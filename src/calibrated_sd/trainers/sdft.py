@@ -38,7 +38,7 @@ class CalibratedSDFTConfig(CalibrationFields, SDFTConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_types(self, SDFTConfig)
+        check_types(self, CalibratedSDFTConfig, SDFTConfig)
         check_calibration(self)
         check_without_rewards(self, "SDFT")
 

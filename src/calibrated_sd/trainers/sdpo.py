@@ -41,7 +41,7 @@ class CalibratedSDPOConfig(CalibrationFields, SDPOConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_types(self, SDPOConfig)
+        check_types(self, CalibratedSDPOConfig, SDPOConfig)
         check_calibration(self)
 
 

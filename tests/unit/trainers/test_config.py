@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import pytest
 from trl import TrlParser
@@ -215,6 +215,16 @@ OWN_SETTINGS = [
 def test_a_value_of_another_type_is_named(kind, wrong, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         kind("out", **PLAIN, **wrong)
+
+
+def test_a_class_derived_from_a_config_may_annotate_as_it_likes():
+    @dataclass
+    class Mine(CalibratedSDPOConfig):
+        own: "NamedNowhere | None" = None  # noqa: F821
+
+    assert Mine("out", **PLAIN, own=3).own == 3
+    with pytest.raises(ConfigError, match="calibration_method in Mine must be text"):
+        Mine("out", **PLAIN, calibration_method=3)
 
 
 def test_a_path_stands_for_its_text(tmp_path):

@@ -58,7 +58,7 @@ class CalibratedDistillationConfig(CalibrationFields, DistillationConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_types(self, DistillationConfig)
+        check_types(self, CalibratedDistillationConfig, DistillationConfig)
         check_distillation(self)
 
     def self_teacher_plan(self) -> ContextPlan:

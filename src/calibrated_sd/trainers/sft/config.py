@@ -165,5 +165,5 @@ class CalibratedSFTConfig(SFTCalibrationFields, SFTConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_types(self, SFTConfig)
+        check_types(self, CalibratedSFTConfig, SFTConfig)
         check_sft_calibration(self)
