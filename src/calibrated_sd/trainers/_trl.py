@@ -47,6 +47,7 @@ SHARED_METHODS: dict[str, tuple[str, ...]] = {
     "_dispatch_self_distillation_callback": ("event_name", "payload"),
     "_get_completion_ids_list": ("batch",),
     "_save_checkpoint": ("model", "trial"),
+    "_load_from_checkpoint": ("resume_from_checkpoint", "model"),
     "_load_optimizer_and_scheduler": ("checkpoint",),
     "log": ("logs", "start_time"),
     "training_step": ("model", "inputs", "num_items_in_batch"),
