@@ -89,7 +89,7 @@ def test_rows_of_a_data_set(tmp_path, given_rows):
 
 
 @pytest.mark.parametrize(
-    "data", [b"[" * 100_000, b'{"a":' * 100_000 + b"\n", b'{"a": ' + b"[" * 9000 + b"]" * 9000 + b"}\n"]
+    "data", [b"[" * 100_000, b'{"a":' * 100_000 + b"\n", b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"]
 )
 def test_nesting_without_end(tmp_path, data):
     for ending, readers in {
