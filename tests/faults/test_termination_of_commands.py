@@ -69,10 +69,10 @@ def test_evaluate(tmp_path):
 
 
 def small_study(folder):
-    """The shipped study with three of its arms, and profiles of seconds."""
+    """The shipped study with two of its arms, and a profile of seconds."""
     content = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
-    content["arms"] = {name: content["arms"][name] for name in ("sdpo", "hybrid_plain", content["best"])}
-    content["workers"] = 1
+    content["arms"] = {name: content["arms"][name] for name in ("sdpo", "sdpo_stripped")}
+    content |= {"best": "sdpo_stripped", "workers": 1}
     content["trainer"]["max_completion_length"] = content["max_new_tokens"] = 48
     counts = {key: 4 for key in content["profiles"]["quick"] if key.endswith(("_problems", "_screen"))}
     content["profiles"] = {"quick": {**content["profiles"]["quick"], **counts}}
