@@ -155,24 +155,17 @@ def trained(folder: Path) -> Any:
     return steps, digest(folder / "model" / "model.safetensors")
 
 
-def unfinished_checkpoint(folder: Path) -> bool:
-    if not folder.name.startswith("checkpoint-"):
-        return False
-    try:
-        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return True
-    return False
+def whole_json(folder: Path, cut_state: bool = False) -> None:
+    """Every JSON and JSON-lines file of ours below a folder can be read; nothing temporary was left.
 
-
-def whole_json(folder: Path) -> None:
-    """Every JSON and JSON-lines file below a folder can be read; nothing temporary was left.
-
-    Files of a checkpoint count once its state, which transformers writes last and in place, is whole.
+    `cut_state` passes over trainer_state.json, which transformers writes in place, last: a disk that fills up just then
+    cuts it off.
     """
     for path in folder.rglob("*"):
         assert path.suffix not in (".tmp", ".unfinished"), path
-        if path.suffix == ".json" and not unfinished_checkpoint(path.parent):
+        unfinished = path.parent.name.startswith("checkpoint-") and not (path.parent / "trainer_state.json").exists()
+        excused = unfinished or (cut_state and path.name == "trainer_state.json")
+        if path.suffix == ".json" and not excused:
             json.loads(path.read_text(encoding="utf-8"))
         if path.suffix == ".jsonl":
             text = path.read_text(encoding="utf-8")

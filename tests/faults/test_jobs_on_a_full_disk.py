@@ -126,7 +126,7 @@ def test_training_with_any_room(disk, model_path, tmp_path, capsys, record_prope
                 break
             done.refused(out)
             refused += 1
-            whole_json(out)
+            whole_json(out, cut_state=True)
             disk.grow()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
